@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"cleanroom/sandbox/initproto"
+)
+
+// bounded starts init as PID 1 of root with caps and no others. With those of
+// the hardened profile it may not signal a process that has another uid.
+func bounded(t *testing.T, caps string, more ...string) *room {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("this test changes uids: run it as root")
+	}
+	return pidOne(t, append([]string{"setpriv", "--bounding-set", "-all," + caps, "--inh-caps", "-all"}, more...)...)
+}
+
+const (
+	hardened = "+chown,+dac_override,+fowner,+setuid,+setgid"
+	asOther  = "setpriv --reuid 12345 --clear-groups "
+)
+
+// otherUser runs f alone in the container, and beside a daemon that ENTRYPOINT
+// has started as the same user as the job will, which is to live on.
+func otherUser(t *testing.T, f func(t *testing.T, r *room, c *initproto.Client)) {
+	t.Run("alone", func(t *testing.T) {
+		r := bounded(t, hardened, "--no-new-privs")
+		f(t, r, r.boot(initproto.Boot{Role: initproto.Helper}))
+	})
+	t.Run("daemon", func(t *testing.T) {
+		r := bounded(t, hardened, "--no-new-privs")
+		daemon := fmt.Sprint("81", r.cmd.Process.Pid)
+		c := r.boot(initproto.Boot{Role: initproto.Job, Argv: []string{
+			r.script("entry", "#!/bin/bash\n"+asOther+"sleep "+daemon+" & exec \"$@\"\n")}})
+		eventually(t, "daemon", func() bool { return alive("sleep\x00" + daemon) })
+		f(t, r, c)
+		if !alive("sleep\x00" + daemon) {
+			t.Fatal("the daemon of ENTRYPOINT was ended with a stage")
+		}
+	})
+}
+
+func TestOtherUserIsGone(t *testing.T) {
+	otherUser(t, func(t *testing.T, r *room, c *initproto.Client) {
+		mark := fmt.Sprint("82", r.cmd.Process.Pid)
+		for _, script := range []string{
+			asOther + "sleep " + mark + " >/dev/null 2>&1 & sleep 0.1; echo ok",
+			asOther + "sleep " + mark + " & sleep " + mark + " & setpriv --reuid 54321 --clear-groups sleep " + mark + " & sleep 0.1; echo ok",
+			"setsid " + asOther + "bash -c 'trap \"\" TERM HUP; (setsid sleep " + mark + " &); sleep " + mark + "; :' & sleep 0.1; echo ok",
+		} {
+			began := time.Now()
+			want(t, stage(t, c, script), 0, "ok\n")
+			if d := time.Since(began); d > time.Second {
+				t.Errorf("%q took %s", script, d)
+			}
+			if alive("sleep\x00" + mark) {
+				t.Fatalf("left by %q", script)
+			}
+		}
+		// One that forks faster than it can be read from /proc.
+		bomb := asOther + "bash -c 'ulimit -u 100; b() { b | b & b; }; b' 2>/dev/null & sleep 0.2; echo ok"
+		want(t, stage(t, c, bomb), 0, "ok\n")
+		want(t, stage(t, c, "ps -o pid= -u 12345 | wc -l"), 0, map[bool]string{true: "1\n", false: "0\n"}[strings.HasSuffix(t.Name(), "daemon")])
+		// Init is what it was: root on all threads, with its capabilities, and
+		// nobody looks into it.
+		want(t, stage(t, c, `cat /proc/$PPID/task/*/status | awk '/^(Uid|CapEff)/ {$1=$1; print}' | sort -u`), 0,
+			"CapEff: 00000000000000cb\nUid: 0 0 0 0\n")
+		got := stage(t, c, "head -c 1 /proc/$PPID/environ || exec 3</proc/$PPID/mem || echo closed")
+		if want(t, got, 0, "closed\n"); strings.Count(got.err, "Permission denied") != 2 {
+			t.Fatalf("%+v", got)
+		}
+	})
+}
+
+func TestOtherUserIsCanceled(t *testing.T) {
+	otherUser(t, func(t *testing.T, r *room, c *initproto.Client) {
+		mark := fmt.Sprint("83", r.cmd.Process.Pid)
+		run := func(script string, grace time.Duration) (result, time.Duration) {
+			t.Helper()
+			w, seen := until("go\n")
+			began := time.Now()
+			x, err := c.RunStage(withCancel(t, seen), initproto.Stage{Script: strings.NewReader(script), Stdout: w, Grace: grace})
+			if err != nil || !x.Canceled {
+				t.Fatalf("%+v, %v", x, err)
+			}
+			return result{x, string(w.(*untilWriter).got), ""}, time.Since(began)
+		}
+		// Each hears TERM once, whoever it is.
+		got, d := run("trap 'echo root; sleep 0.3; exit 9' TERM; "+asOther+
+			"bash -c 'trap \"echo other\" TERM; echo go; for i in {1..40}; do sleep 0.01; done' & while :; do sleep 0.05; done", 10*time.Second)
+		if got.Code != 9 || strings.Count(got.out, "root\n") != 1 || strings.Count(got.out, "other\n") != 1 || d > 3*time.Second {
+			t.Fatalf("%+v after %s", got, d)
+		}
+		// The shell itself is of another user.
+		got, d = run("echo go; exec "+asOther+"sleep "+mark, 10*time.Second)
+		if got.Signal != 15 || d > 2*time.Second {
+			t.Fatalf("%+v after %s", got, d)
+		}
+		// Nobody listens.
+		got, d = run("exec "+asOther+"bash -c 'trap \"\" TERM; setsid sleep "+mark+" & echo go; sleep "+mark+"; sleep "+mark+"'", 300*time.Millisecond)
+		if got.Signal != 9 || d < 300*time.Millisecond || d > 2*time.Second || alive("sleep\x00"+mark) {
+			t.Fatalf("%+v after %s, left: %t", got, d, alive("sleep\x00"+mark))
+		}
+		want(t, stage(t, c, "echo fine"), 0, "fine\n")
+	})
+}
+
+// Without CAP_SETUID init has no means against a process that became another
+// user by a setuid program: then the stage has not simply succeeded.
+func TestSurvivorIsAnError(t *testing.T) {
+	r := bounded(t, "+chown,+dac_override,+fowner")
+	c := r.boot(initproto.Boot{Role: initproto.Helper})
+	tool, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	become := r.script("become", string(text))
+	if err := os.Chown(become, 12345, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(become, os.ModeSetuid|0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := become + " --reuid 12345 sleep 1000 & sleep 0.1; exit 0"
+	_, err = c.RunStage(t.Context(), initproto.Stage{Script: strings.NewReader(script)})
+	if err == nil || !strings.Contains(err.Error(), "of user 12345: remove the container") {
+		t.Fatal(err)
+	}
+	t.Log(err)
+}

@@ -1,0 +1,55 @@
+package config
+
+import "time"
+
+// DefaultPath is where Load looks when it is given no path.
+const DefaultPath = "/etc/cleanroom/config.toml"
+
+// The values that Profile, Transport, Storage and pull policies may have.
+var (
+	profiles     = []string{"compatible", "hardened", "strict"}
+	transports   = []string{"auto", "socket", "exec"}
+	storages     = []string{"tmpfs", "disk"}
+	pullPolicies = []string{"always", "if-not-present", "never"}
+	logLevels    = []string{"debug", "info", "warn", "error"}
+	logFormats   = []string{"text", "json"}
+)
+
+// Default is what holds where an admin chose nothing.
+func Default() Config {
+	return Config{
+		StateDir: "/run/cleanroom",
+		Profile:  "hardened",
+		Engine: Engine{
+			Transport: "auto",
+			Timeout:   2 * time.Minute,
+		},
+		Images: Images{
+			// As in GitLab's docker executor: if-not-present would let a
+			// job run a private image that another job pulled.
+			PullPolicies: []string{"always"},
+		},
+		Room: Room{
+			BuildsDir:         "/builds",
+			CacheDir:          "/cache",
+			Storage:           "tmpfs",
+			Size:              "4g",
+			StageGrace:        10 * time.Second,
+			EntrypointTimeout: 30 * time.Second,
+			ServiceTimeout:    30 * time.Second,
+			PullTimeout:       15 * time.Minute,
+			User:              "1000:1000",
+		},
+		Limits: Limits{
+			Memory:        "4g",
+			ServiceMemory: "2g",
+			HelperMemory:  "1g",
+			Pids:          2048,
+			Shm:           "64m",
+		},
+		Log: Log{
+			Level:  "info",
+			Format: "text",
+		},
+	}
+}

@@ -1,0 +1,119 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// explain has a line or more for every key. A test holds it against Config.
+var explain = map[string]string{
+	"state_dir": "What a room needs between two commands. Should be on tmpfs, root's own, mode 0700.",
+	"profile":   "How hard a room's walls are: compatible, hardened or strict. A job can only ask for a\nharder one than this, with the variable CLEANROOM_PROFILE.",
+
+	"engine.host":      "Address of the Docker Engine, like unix:///var/run/docker.sock or ssh://HOST.\nEmpty: DOCKER_HOST, or the local socket.",
+	"engine.runtime":   "OCI runtime that the engine knows (runc, runsc, ...). Empty: the engine's default.",
+	"engine.transport": "How we speak to a container's init: auto, socket (a bind-mounted unix socket) or exec.",
+	"engine.init_path": "The cleanroom-init binary. Empty: beside cleanroom.",
+	"engine.timeout":   "Bound of each single request to the engine, pulls excepted.",
+
+	"images.helper":                "Image of the runner's own stages (git, caches, artifacts).\nEmpty: GitLab's gitlab-runner-helper of the runner's version.",
+	"images.default":               "Image of jobs that name none. Empty: they are refused.",
+	"images.allowed":               "Globs over the names of images that jobs may run, like registry.example.com/**.\nEmpty: every image.",
+	"images.allowed_services":      "The same for services.",
+	"images.pull_policies":         "Tried in order when a job names none: always, if-not-present, never.\nif-not-present lets a job run a private image that another job pulled.",
+	"images.allowed_pull_policies": "What a job may ask for. Empty: pull_policies.",
+	"images.auth_config":           "Text of a docker config.json with registry logins, as in DOCKER_AUTH_CONFIG.",
+
+	"room.builds_dir":         "Where the project is checked out, inside the room.",
+	"room.cache_dir":          "Where the runner's local cache lies, inside the room.",
+	"room.storage":            "Where the builds folder is kept: tmpfs or disk.",
+	"room.size":               "Size of the builds folder when it is in memory. It comes on top of limits.memory and\nlimits.helper_memory: what a container writes there is charged to it.",
+	"room.stage_grace":        "Time between TERM and KILL when a stage is cancelled.\nKeep it below graceful_kill_timeout of the runner.",
+	"room.entrypoint_timeout": "How long an image's ENTRYPOINT may take to run its command.",
+	"room.service_timeout":    "How long a service may take to become ready.",
+	"room.pull_timeout":       "Bound of one image pull.",
+	"room.ca_bundle":          "PEM file on this host whose certificates every room trusts.",
+	"room.user":               "uid[:gid] for images that would run as root, under the strict profile.",
+
+	"limits.memory":         "Memory of the job container. With room.storage tmpfs, room.size is added.",
+	"limits.service_memory": "Memory of each service container.",
+	"limits.helper_memory":  "Memory of the helper container. With room.storage tmpfs, room.size is added.",
+	"limits.cpus":           "Processors for each container, like 1.5. 0: all.",
+	"limits.pids":           "Processes and threads in each container.",
+	"limits.shm":            "Size of /dev/shm in each container.",
+
+	"network.extra_hosts": "host:ip lines for every container, like gitlab.example.com:10.0.0.5.",
+	"network.dns":         "Name servers of every container. Empty: the engine's.",
+	"network.dns_search":  "Search domains of every container.",
+	"network.mtu":         "MTU of room networks. 0: the engine's default.",
+	"network.http_proxy":  "Proxies given to every process of a room, in both spellings.",
+	"network.https_proxy": "",
+	"network.no_proxy":    "Hosts that are reached without, with commas.",
+
+	"cache.enabled": "Keep the runner's local cache, in a volume per project and protection of the ref.\nOff: nothing survives a job.",
+
+	"log.level":  "debug, info, warn or error.",
+	"log.format": "text or json.",
+	"log.file":   "The driver's log, appended to. Empty: stderr of cleanup and doctor only, since stderr of\nthe other stages is the job's log.",
+}
+
+// Example is a configuration file that holds every key with its default,
+// commented out, below a line that explains it.
+func Example() string {
+	var b strings.Builder
+	b.WriteString("# Configuration of cleanroom, usually " + DefaultPath + ".\n" +
+		"# Every key is shown with its default. CLEANROOM_ROOM_SIZE=8g in the runner's\n" +
+		"# environment overrides room.size, and so on; lists are written with commas.\n")
+	table := ""
+	for _, k := range keys() {
+		section, name, ok := strings.Cut(k.name, ".")
+		if !ok {
+			section, name = "", k.name
+		}
+		if section != table {
+			fmt.Fprintf(&b, "\n[%s]\n", section)
+			table = section
+		} else {
+			b.WriteByte('\n')
+		}
+		if text := explain[k.name]; text != "" {
+			b.WriteString("# " + strings.ReplaceAll(text, "\n", "\n# ") + "\n")
+		}
+		fmt.Fprintf(&b, "#%s = %s\n", name, literal(k.value.Interface()))
+	}
+	return b.String()
+}
+
+// literal writes a default in TOML.
+func literal(value any) string {
+	switch v := value.(type) {
+	case string:
+		return strconv.Quote(v)
+	case time.Duration:
+		return strconv.Quote(short(v))
+	case []string:
+		quoted := make([]string, len(v))
+		for i, s := range v {
+			quoted[i] = strconv.Quote(s)
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// short is a duration without its zeros: 15m, not 15m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

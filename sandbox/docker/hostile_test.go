@@ -1,0 +1,135 @@
+package docker
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"cleanroom/sandbox"
+)
+
+// TestForgedLabels: an image may carry our labels into somebody else's
+// container; that is no room, and no wipe takes it.
+func TestForgedLabels(t *testing.T) {
+	e := testEngine(t, nil)
+	s := testSpec(sandbox.Hardened, "cleanroom/busybox")
+	l := labels(s, "job")
+	l[labelDeadline] = "1"
+	made, err := e.api.ContainerCreate(t.Context(), &container.Config{Image: "cleanroom/busybox", Labels: l}, nil, nil, nil, "somebody-elses-"+random())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.removeContainer(context.Background(), made.ID) })
+	rooms, err := e.Rooms(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rooms {
+		if r.Name == s.Name {
+			t.Error("a forged label is listed as a room")
+		}
+	}
+	if _, err := e.Wipe(t.Context(), s.Name); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.api.ContainerInspect(t.Context(), made.ID); err != nil {
+		t.Errorf("the wipe took somebody else's container: %v", err)
+	}
+}
+
+// TestWipeWithAForeignStateFolder: the folder of somebody else may lead
+// anywhere.
+func TestWipeWithAForeignStateFolder(t *testing.T) {
+	e := testEngine(t, nil)
+	victim := t.TempDir()
+	room := filepath.Join(victim, "cr-test-1")
+	if err := os.MkdirAll(room, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(e.options.StateDir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(e.options.StateDir, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, filepath.Join(e.options.StateDir, "rooms")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Wipe(t.Context(), "cr-test-1"); err == nil {
+		t.Error("it is not said that the state folder is somebody else's")
+	}
+	if _, err := os.Stat(room); err != nil {
+		t.Errorf("the wipe followed a link: %v", err)
+	}
+}
+
+// TestStrictVolumesAreInMemory: an image's VOLUME would be a writable folder
+// on the engine's disk.
+func TestStrictVolumesAreInMemory(t *testing.T) {
+	e := testEngine(t, nil)
+	s := testSpec(sandbox.Strict, "cleanroom/postgres")
+	s.Job.Entrypoint = []string{""}
+	if log, err := makeRoom(t, e, s); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	out, _ := run(t, e, s, sandbox.Job, "grep ' /var/lib/postgresql/data ' /proc/mounts; touch /var/lib/postgresql/data/x && echo writable")
+	if !strings.HasPrefix(out, "tmpfs ") || !strings.Contains(out, "nosuid") || !strings.Contains(out, "size=1048576k") || !strings.HasSuffix(out, "writable\n") {
+		t.Errorf("%q", out)
+	}
+}
+
+// TestCacheThatNobodyOwned: a cache's volume that nobody
+// came to own is owned by the next room.
+func TestCacheThatNobodyOwned(t *testing.T) {
+	e := testEngine(t, nil)
+	s := testSpec(sandbox.Hardened, "cleanroom/user")
+	s.Cache = sandbox.Volume{Name: "cleanroom-cache-test-" + random(), Path: "/cache"}
+	name := cacheVolume(s, "1234:2345")
+	if err := e.volume(t.Context(), name, map[string]string{labelCache: "1"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		wiped(t, e, s.Name)
+		if err := e.RemoveCache(context.Background(), name); err != nil {
+			t.Error(err)
+		}
+	})
+	if log, err := makeRoom(t, e, s); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if out, _ := run(t, e, s, sandbox.Helper, "touch /cache/x && stat -c %u /cache/x"); out != "1234\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// TestHalfMadeRoom: after a Make that was killed the wipe waits for what the
+// engine still makes.
+func TestHalfMadeRoom(t *testing.T) {
+	e := testEngine(t, nil)
+	s := testSpec(sandbox.Hardened, "cleanroom/busybox")
+	if err := e.ownState(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.begin(s.Name); err != nil { // and no end
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(time.Second)
+		e.volume(context.Background(), buildsVolume(s.Name), labels(s, "builds"), "")
+	}()
+	wiped(t, e, s.Name)
+	time.Sleep(200 * time.Millisecond)
+	if rest, err := e.find(t.Context(), s.Name); err != nil || len(rest.items()) > 0 {
+		t.Errorf("%v, %v", rest.items(), err)
+	}
+	began := time.Now()
+	wiped(t, e, s.Name)
+	if time.Since(began) > quietTime/2 {
+		t.Error("the mark of a room that is wiped stays")
+	}
+}

@@ -1,0 +1,63 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+)
+
+// learned is what the engine says of itself, asked once.
+type learned struct {
+	runtime            string // that rooms run under
+	firstUID, firstGID uint64 // where the ids of rooms begin on its host
+}
+
+// learn asks the engine about itself, unless it has.
+func (e *Engine) learn(ctx context.Context) error {
+	if e.learned != nil {
+		return nil
+	}
+	ctx, cancel := e.short(ctx)
+	defer cancel()
+	info, err := e.api.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	l := &learned{runtime: e.options.Runtime}
+	if l.runtime == "" {
+		l.runtime = info.DefaultRuntime
+	}
+	// With userns-remap the engine's folder is named by where the ids begin.
+	if slices.Contains(info.SecurityOptions, "name=userns") {
+		if _, err := fmt.Sscanf(path.Base(info.DockerRootDir), "%d.%d", &l.firstUID, &l.firstGID); err != nil {
+			return fmt.Errorf("engine with userns-remap: its folder %s does not tell where the ids begin", info.DockerRootDir)
+		}
+	}
+	e.learned = l
+	return nil
+}
+
+// hostIDs is what an owner's uid and gid are outside the room: the engine
+// mounts a tmpfs before it enters any user namespace.
+func (e *Engine) hostIDs(owner string) (uid, gid uint64, err error) {
+	u, g := ownerIDs(owner)
+	if uid, err = strconv.ParseUint(u, 10, 31); err != nil {
+		return 0, 0, fmt.Errorf("owner %q: %w", owner, err)
+	}
+	if gid, err = strconv.ParseUint(g, 10, 31); err != nil {
+		return 0, 0, fmt.Errorf("owner %q: %w", owner, err)
+	}
+	return e.learned.firstUID + uid, e.learned.firstGID + gid, nil
+}
+
+// ownKernel tells whether the runtime brings a kernel of its own (gVisor,
+// Kata). That keeps its sockets and its loopback to itself.
+func (e *Engine) ownKernel() bool {
+	switch e.learned.runtime {
+	case "", "runc", "crun", "io.containerd.runc.v2":
+		return false
+	}
+	return true
+}

@@ -1,0 +1,71 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+
+	"cleanroom/sandbox"
+	"cleanroom/sandbox/initproto"
+)
+
+// reachTime is how long an init may take to answer, besides ending a stage
+// whose driver died: it has nothing else to do.
+const reachTime = 15 * time.Second
+
+// errMute is an init that does not answer in time.
+var errMute = errors.New("init does not answer")
+
+// Run runs one stage over the container's init.
+func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, error) {
+	w, err := e.recall(ctx, s.Room, s.Role)
+	if err != nil {
+		return sandbox.Result{}, err
+	}
+	dialing, cancel := context.WithTimeoutCause(ctx, reachTime+s.Grace, errMute)
+	defer cancel()
+	r := &running{plan: plan{name: containerName(s.Room, s.Role)}, id: w.ID, way: w, engine: e}
+	c, err := r.client(dialing, s.Key, initproto.Redial)
+	if err != nil {
+		if errors.Is(context.Cause(dialing), errMute) && !errors.Is(err, errMute) {
+			err = fmt.Errorf("%w: %w", errMute, err)
+		}
+		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
+	}
+	defer c.Close()
+	exit, err := c.RunStage(ctx, initproto.Stage{
+		Name: s.Name, Env: s.Env, Grace: s.Grace, Script: s.Script, Stdout: s.Stdout, Stderr: s.Stderr,
+	})
+	if err != nil {
+		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
+	}
+	return sandbox.Result{ExitCode: exit.Code, Signal: exit.Signal, OOM: exit.OOM, Canceled: exit.Canceled}, nil
+}
+
+// whyGone asks the engine what became of a container that stopped answering.
+func (e *Engine) whyGone(ctx context.Context, s sandbox.Stage, w way, err error) error {
+	var exec *initproto.ExecError
+	if errors.As(err, &exec) { // the shell is gone, or the environment is too large for it
+		return userErrorf("stage %s cannot start: %w", s.Name, err)
+	}
+	ctx, cancel := e.short(context.WithoutCancel(ctx))
+	defer cancel()
+	err = fmt.Errorf("%s container: %w", s.Role, err)
+	c, gone := e.api.ContainerInspect(ctx, w.ID)
+	switch {
+	case cerrdefs.IsNotFound(gone):
+		return fmt.Errorf("%w; the container is gone: somebody removed it while the job ran", err)
+	case gone != nil:
+		return errors.Join(err, gone)
+	case c.State != nil && c.State.OOMKilled:
+		return userErrorf("the %s container ran out of memory (limit %d MiB) and was killed: %w", s.Role, c.HostConfig.Memory>>20, err)
+	case c.State != nil && !c.State.Running:
+		return fmt.Errorf("%w; the container has ended (exit code %d)", err, c.State.ExitCode)
+	case s.Role == sandbox.Job && errors.Is(err, errMute):
+		return userErrorf("%w: did the job remove or replace /.cleanroom/run, or end the process that runs its stages?", err)
+	}
+	return err
+}

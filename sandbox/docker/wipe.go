@@ -1,0 +1,220 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/volume"
+	"golang.org/x/sync/errgroup"
+
+	"cleanroom/sandbox"
+)
+
+// How long a wipe goes on. A request of a prepare that was killed may still be
+// on its way in the engine: after one that did not end by itself nothing may
+// have appeared for a while.
+const (
+	wipeTime  = 10 * time.Second
+	quietTime = 2 * time.Second
+)
+
+var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+
+// Wipe removes all of a room and looks again.
+func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error) {
+	var ev sandbox.Evidence
+	if !validName.MatchString(room) { // an empty one would mean every room, one with dots other folders
+		return ev, fmt.Errorf("wipe: %q is no room's name", room)
+	}
+	quiet := time.Duration(0)
+	if e.halfMade(room) {
+		quiet = quietTime
+	}
+	end, seen := time.Now().Add(wipeTime+quiet), time.Now()
+	for pause := time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		found, err := e.find(ctx, room)
+		if err != nil {
+			return ev, err
+		}
+		ev.Left = nil
+		if items := found.items(); len(items) > 0 {
+			var removed []sandbox.Item
+			removed, ev.Left = e.removeAll(ctx, found)
+			ev.Removed = append(ev.Removed, removed...)
+			seen = time.Now()
+		} else if time.Since(seen) >= quiet {
+			break
+		}
+		if time.Now().After(end) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(pause)
+	}
+	if len(ev.Left) == 0 { // else the next wipe must know as much as this one
+		e.forget(room, &ev)
+	}
+	if len(ev.Left) > 0 {
+		return ev, fmt.Errorf("room %s: %d things are left, first %s %s: %s", room, len(ev.Left), ev.Left[0].Kind, ev.Left[0].Name, ev.Left[0].Why)
+	}
+	return ev, nil
+}
+
+// contents is what the engine has of a room.
+type contents struct {
+	containers []container.Summary
+	volumes    []*volume.Volume
+	networks   []network.Summary
+}
+
+func (c contents) items() []sandbox.Item {
+	var all []sandbox.Item
+	for _, c := range c.containers {
+		all = append(all, sandbox.Item{Kind: "container", Name: shown(c)})
+	}
+	for _, v := range c.volumes {
+		all = append(all, sandbox.Item{Kind: "volume", Name: v.Name})
+	}
+	for _, n := range c.networks {
+		all = append(all, sandbox.Item{Kind: "network", Name: n.Name})
+	}
+	return all
+}
+
+func shown(c container.Summary) string {
+	if len(c.Names) > 0 {
+		return c.Names[0][1:]
+	}
+	return c.ID
+}
+
+// find lists by label: of one room, or of all when room is empty.
+func (e *Engine) find(ctx context.Context, room string) (contents, error) {
+	ctx, cancel := e.short(ctx)
+	defer cancel()
+	e.meet(ctx)
+	var c contents
+	f := ofRoom(room)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		c.containers, err = e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: f})
+		return err
+	})
+	g.Go(func() error {
+		r, err := e.api.VolumeList(ctx, volume.ListOptions{Filters: f})
+		c.volumes = r.Volumes
+		return err
+	})
+	g.Go(func() (err error) {
+		c.networks, err = e.api.NetworkList(ctx, network.ListOptions{Filters: f})
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return contents{}, fmt.Errorf("look for rooms: %w", err)
+	}
+	return c.genuine(), nil
+}
+
+// genuine leaves out what only bears a room's label: an image can carry any
+// label into any container of this engine, but no name.
+func (c contents) genuine() contents {
+	of := func(labels map[string]string, name string) bool {
+		room := labels[labelRoom]
+		return validName.MatchString(room) && (name == room || strings.HasPrefix(name, room+"-"))
+	}
+	return contents{
+		containers: slices.DeleteFunc(c.containers, func(c container.Summary) bool { return !of(c.Labels, shown(c)) }),
+		volumes:    slices.DeleteFunc(c.volumes, func(v *volume.Volume) bool { return !of(v.Labels, v.Name) }),
+		networks:   slices.DeleteFunc(c.networks, func(n network.Summary) bool { return !of(n.Labels, n.Name) }),
+	}
+}
+
+// removeAll removes containers first, for they hold the rest.
+func (e *Engine) removeAll(ctx context.Context, c contents) (removed, failed []sandbox.Item) {
+	ctx, cancel := e.short(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	each := func(kind, name string, remove func() error) {
+		wg.Go(func() {
+			err := remove()
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil || cerrdefs.IsNotFound(err) {
+				removed = append(removed, sandbox.Item{Kind: kind, Name: name})
+			} else {
+				failed = append(failed, sandbox.Item{Kind: kind, Name: name, Why: err.Error()})
+			}
+		})
+	}
+	for _, c := range c.containers {
+		each("container", shown(c), func() error { return e.removeContainer(ctx, c.ID) })
+	}
+	wg.Wait()
+	for _, v := range c.volumes {
+		each("volume", v.Name, func() error { return e.api.VolumeRemove(ctx, v.Name, false) })
+	}
+	for _, n := range c.networks {
+		each("network", n.Name, func() error { return e.api.NetworkRemove(ctx, n.ID) })
+	}
+	wg.Wait()
+	return removed, failed
+}
+
+// removeContainer kills and removes one, with the anonymous volumes that its
+// image declared. Somebody else's removal of the same one is waited for.
+func (e *Engine) removeContainer(ctx context.Context, id string) error {
+	err := e.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if !cerrdefs.IsConflict(err) {
+		return err
+	}
+	gone, failed := e.api.ContainerWait(ctx, id, container.WaitConditionRemoved)
+	select {
+	case <-gone:
+		return nil
+	case err := <-failed:
+		if cerrdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+}
+
+// Rooms lists every room that has anything on this engine.
+func (e *Engine) Rooms(ctx context.Context) ([]sandbox.RoomInfo, error) {
+	all, err := e.find(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	rooms := map[string]*sandbox.RoomInfo{}
+	add := func(labels map[string]string, created time.Time) {
+		name := labels[labelRoom]
+		if r := rooms[name]; r == nil {
+			rooms[name] = &sandbox.RoomInfo{Name: name, Labels: labels, Deadline: deadline(labels), Created: created}
+		} else if !created.IsZero() && (r.Created.IsZero() || created.Before(r.Created)) {
+			r.Created = created
+		}
+	}
+	for _, c := range all.containers {
+		add(c.Labels, time.Unix(c.Created, 0))
+	}
+	for _, n := range all.networks {
+		add(n.Labels, n.Created)
+	}
+	for _, v := range all.volumes {
+		t, _ := time.Parse(time.RFC3339, v.CreatedAt)
+		add(v.Labels, t)
+	}
+	var list []sandbox.RoomInfo
+	for _, r := range rooms {
+		list = append(list, *r)
+	}
+	return list, nil
+}

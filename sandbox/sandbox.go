@@ -1,0 +1,180 @@
+// Package sandbox says what an engine must do to give a job its clean room.
+// It knows containers, streams and limits; it knows neither GitLab nor what
+// is secret in what it is handed. Nothing here assumes that the engine runs
+// on this machine.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// Errors that tell whose fault it is. An error that wraps ErrUser will not
+// get better by trying again: the image, a service or the job's own words are
+// wrong. Everything else is the engine's or the host's.
+var (
+	ErrUser   = errors.New("user error")
+	ErrNoRoom = errors.New("no such room")
+)
+
+// Engine makes rooms, runs stages in them and wipes them. Rooms are found by
+// name alone, so any process can take over from one that died.
+type Engine interface {
+	// Make builds the room whole: images present, containers running,
+	// services ready. A room (or half of one) of the same name is wiped
+	// first. Progress for the job's author is written to w.
+	Make(ctx context.Context, spec Spec, w io.Writer) error
+	// Run runs one stage. When ctx ends the stage's process tree gets TERM,
+	// and KILL after Stage.Grace. An error means that the stage's own
+	// result is not known.
+	Run(ctx context.Context, stage Stage) (Result, error)
+	// Wipe removes everything of the named room and looks again. A room
+	// that is not there is no error.
+	Wipe(ctx context.Context, room string) (Evidence, error)
+	// Rooms lists what is on the engine, whoever made it.
+	Rooms(ctx context.Context) ([]RoomInfo, error)
+	// Caches lists the cache volumes, RemoveCache removes one that no room
+	// uses.
+	Caches(ctx context.Context) ([]CacheInfo, error)
+	RemoveCache(ctx context.Context, name string) error
+	Close() error
+}
+
+// Profile is how hard a room's walls are.
+type Profile string
+
+// The three profiles, softest first.
+const (
+	Compatible Profile = "compatible"
+	Hardened   Profile = "hardened"
+	Strict     Profile = "strict"
+)
+
+// Role tells the containers of a room apart.
+type Role string
+
+// Roles.
+const (
+	Helper  Role = "helper"
+	Job     Role = "job"
+	Service Role = "service"
+)
+
+// Spec is a whole room.
+type Spec struct {
+	Name     string            // unique on the engine: [a-z0-9][a-z0-9-]*
+	Labels   map[string]string // who it is for; never a variable of the job
+	Deadline time.Time         // after this anyone may wipe it
+	Key      [32]byte          // what init and we know each other by
+	Profile  Profile
+	User     string // uid[:gid] for root images under Strict
+	Helper   Container
+	Job      Container
+	Services []Container
+	Builds   Volume
+	Cache    Volume // Name empty: none outlives the room
+	Network  Network
+	CABundle string // a PEM file on this machine, for every container
+
+	EntrypointTimeout time.Duration
+	ServiceTimeout    time.Duration
+	PullTimeout       time.Duration
+}
+
+// Container is one container of a room.
+type Container struct {
+	Image        string
+	PullPolicies []string // tried in order: always, if-not-present, never
+	Auth         Credentials
+	Platform     string // os/arch[/variant], empty: the engine's
+	User         string // as the job asks; empty: the image's
+	Entrypoint   []string
+	Command      []string
+	Env          []string // KEY=VALUE; reaches the process by stream only
+	Aliases      []string // host names in the room (services)
+	Ports        []int    // wait for these instead of the exposed ones
+	Limits       Limits
+}
+
+// CAPath is where every container of a room with a CABundle finds it.
+const CAPath = "/.cleanroom/ca.pem"
+
+// Credentials finds the registry login for an image reference, as the
+// engine's X-Registry-Auth wants it; empty means anonymous.
+type Credentials func(ctx context.Context, image string) (auth, source string, err error)
+
+// Limits of one container; zero means none (or the engine's default).
+type Limits struct {
+	Memory int64 // bytes
+	CPUs   float64
+	Pids   int64
+	Shm    int64 // bytes
+}
+
+// Volume is a folder that containers of the room share.
+type Volume struct {
+	Name   string // of an engine volume that outlives the room; else made up
+	Path   string
+	Tmpfs  bool
+	Size   int64             // bytes, tmpfs only
+	Labels map[string]string // of one that outlives the room
+}
+
+// Network of the room.
+type Network struct {
+	ExtraHosts []string
+	DNS        []string
+	DNSSearch  []string
+	MTU        int
+}
+
+// Stage is one script run in one container of a room.
+type Stage struct {
+	Room   string
+	Key    [32]byte
+	Name   string
+	Role   Role
+	Env    []string
+	Script io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Grace  time.Duration
+}
+
+// Result is how a stage ended.
+type Result struct {
+	ExitCode int // 128+signal when a signal ended it
+	Signal   int
+	OOM      bool
+	Canceled bool
+}
+
+// Evidence is what a wipe removed and what a second look still found.
+type Evidence struct {
+	Removed []Item
+	Left    []Item
+}
+
+// Item is one thing on the engine or on the host.
+type Item struct {
+	Kind string // container, volume, network, file
+	Name string
+	Why  string // of one that is left
+}
+
+// RoomInfo is a room as the engine's labels tell it.
+type RoomInfo struct {
+	Name     string
+	Labels   map[string]string
+	Deadline time.Time
+	Created  time.Time
+}
+
+// CacheInfo is a volume that outlives rooms.
+type CacheInfo struct {
+	Name    string
+	Labels  map[string]string
+	Created time.Time
+}
