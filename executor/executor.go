@@ -1,0 +1,73 @@
+// Package executor is the driver: the four stages that gitlab-runner calls,
+// each in a file of its own. It decides what a job gets; the sandbox makes it
+// so.
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+
+	"cleanroom/config"
+	"cleanroom/executor/contract"
+	"cleanroom/executor/registry"
+	"cleanroom/sandbox"
+)
+
+// ErrDenied marks what the admin's configuration refuses. Trying again will
+// not change it, so it is a build failure.
+var ErrDenied = errors.New("denied")
+
+// Executor serves one call of the runner.
+type Executor struct {
+	Config  config.Config
+	Call    *contract.Call
+	Engine  sandbox.Engine
+	Log     *logrus.Entry // for the admin
+	Out     io.Writer     // the job's log; at the config stage, the answer to the runner
+	Version string
+}
+
+// stageError carries the code a stage of the job ended with.
+type stageError struct{ code int }
+
+func (e stageError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// ExitCode is what the process must exit with for the runner to understand
+// err: its build failure for what the job's author can mend, its system
+// failure (which it retries) for all else.
+func ExitCode(call *contract.Call, err error) int {
+	var stage stageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &stage), errors.Is(err, sandbox.ErrUser), errors.Is(err, ErrDenied), errors.Is(err, contract.ErrService), errors.Is(err, registry.ErrJob):
+		return call.BuildFailure()
+	default:
+		return call.SystemFailure()
+	}
+}
+
+// Silent tells whether the runner says all there is to say of err itself.
+func Silent(err error) bool {
+	var stage stageError
+	return errors.As(err, &stage)
+}
+
+// Fault is an error in words for the admin's log: one line, in which no
+// private value of the job stands. What a room printed stays in the job's log.
+func Fault(call *contract.Call, err error) string {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	for _, value := range call.Private() {
+		text = strings.ReplaceAll(text, value, "[private]")
+	}
+	return text
+}
+
+// sayf writes a line into the job's log.
+func (x *Executor) sayf(format string, args ...any) {
+	fmt.Fprintf(x.Out, format+"\n", args...)
+}

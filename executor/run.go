@@ -1,0 +1,58 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"cleanroom/executor/contract"
+	"cleanroom/sandbox"
+)
+
+// RunStage runs one script of the runner in the container it belongs to.
+func (x *Executor) RunStage(ctx context.Context, script, stage string) error {
+	name, key, err := x.room()
+	if err != nil {
+		return err
+	}
+	kind, err := contract.Classify(stage)
+	if err != nil {
+		return err
+	}
+	role := sandbox.Helper
+	if kind == contract.User {
+		role = sandbox.Job
+	}
+	f, err := os.Open(script)
+	if err != nil {
+		return fmt.Errorf("script of stage %s: %w", stage, err)
+	}
+	defer f.Close()
+	result, err := x.Engine.Run(ctx, sandbox.Stage{
+		Room: name, Key: key, Name: stage, Role: role,
+		Script: f, Stdout: x.Out, Stderr: x.Out, Grace: x.Config.Room.StageGrace,
+	})
+	if err != nil {
+		return err
+	}
+	log := x.Log.WithField("stage", stage).WithField("exit_code", result.ExitCode)
+	if result.Canceled {
+		log.WithField("cause", context.Cause(ctx)).Info("stage ended early")
+		if ctx.Err() == nil {
+			x.sayf("The %s container was told to end by one of its own processes (TERM to process 1)", role)
+		}
+		return stageError{result.ExitCode}
+	}
+	log.Info("stage ended")
+	if result.ExitCode == 0 {
+		return nil
+	}
+	if result.OOM {
+		limit := map[sandbox.Role]string{sandbox.Job: x.Config.Limits.Memory, sandbox.Helper: x.Config.Limits.HelperMemory}[role]
+		x.sayf("The %s container ran out of memory (limit %s); ask for less, or the runner's admin for more", role, limit)
+	}
+	if err := x.Call.WriteBuildExitCode(result.ExitCode); err != nil {
+		return err
+	}
+	return stageError{result.ExitCode}
+}

@@ -1,0 +1,278 @@
+package executor
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"cleanroom/executor/contract"
+	"cleanroom/executor/registry"
+	"cleanroom/sandbox"
+)
+
+// deadlineGrace is what a room may outlast its job's timeout: the runner's
+// after_script, uploads and cleanup come after it.
+const deadlineGrace = time.Hour
+
+// timeout of the job; the runner has a default where the server gives none
+// (GetBuildTimeout in its common/build.go).
+func timeout(job *contract.Job) time.Duration {
+	if job.RunnerInfo.Timeout == 0 {
+		return 2 * time.Hour
+	}
+	return time.Duration(job.RunnerInfo.Timeout) * time.Second
+}
+
+// spec turns what the job asks and what the admin allows into a room.
+func (x *Executor) spec(name string, key [32]byte) (sandbox.Spec, error) {
+	job, err := x.Call.Job()
+	if err != nil {
+		return sandbox.Spec{}, err
+	}
+	c := x.Config
+	profile, err := x.profile()
+	if err != nil {
+		return sandbox.Spec{}, err
+	}
+	s := sandbox.Spec{
+		Name: name, Key: key,
+		Labels:   map[string]string{"job": strconv.FormatInt(job.ID, 10), "project": x.projectPath(job)},
+		Deadline: time.Now().Add(timeout(job) + deadlineGrace),
+		Profile:  profile,
+		User:     c.Room.User,
+		Builds:   sandbox.Volume{Path: c.Room.BuildsDir, Tmpfs: c.Room.Storage == "tmpfs", Size: c.Sizes().Builds},
+		Network: sandbox.Network{
+			ExtraHosts: c.Network.ExtraHosts, DNS: c.Network.DNS, DNSSearch: c.Network.DNSSearch, MTU: c.Network.MTU,
+		},
+		CABundle:          c.Room.CABundle,
+		EntrypointTimeout: c.Room.EntrypointTimeout,
+		ServiceTimeout:    c.Room.ServiceTimeout,
+		PullTimeout:       c.Room.PullTimeout,
+	}
+	if c.Cache.Enabled {
+		s.Cache = cacheVolume(job, c.Room.CacheDir, x.projectPath(job))
+	}
+	auth := x.logins(job)
+	helper, policies := x.helperImage()
+	s.Helper = sandbox.Container{
+		Image: helper, PullPolicies: policies, Auth: auth,
+		Env: x.roomEnv(), Limits: x.limits(c.Sizes().Helper),
+	}
+	if s.Job, err = x.jobContainer(job, auth); err != nil {
+		return sandbox.Spec{}, err
+	}
+	services, warnings, err := x.Call.Services()
+	if err != nil {
+		return sandbox.Spec{}, err
+	}
+	for _, w := range warnings {
+		x.sayf("Warning: %s", w)
+	}
+	for _, asked := range services {
+		service, err := x.serviceContainer(asked, auth)
+		if err != nil {
+			return sandbox.Spec{}, err
+		}
+		s.Services = append(s.Services, service)
+	}
+	return s, nil
+}
+
+// ProfileVariable is the job variable that asks for harder walls.
+const ProfileVariable = "CLEANROOM_PROFILE"
+
+// profile is the admin's, or a harder one that the job asks for.
+func (x *Executor) profile() (sandbox.Profile, error) {
+	have, asked := sandbox.Profile(x.Config.Profile), sandbox.Profile(x.Call.Variables[ProfileVariable])
+	if asked == "" {
+		return have, nil
+	}
+	order := []sandbox.Profile{sandbox.Compatible, sandbox.Hardened, sandbox.Strict}
+	at := slices.Index(order, have)
+	if !slices.Contains(order[at:], asked) {
+		return "", fmt.Errorf("%w: %s is %q, this runner's profile is %s and a job can only ask for a harder one: use one of %v, or none",
+			ErrDenied, ProfileVariable, asked, have, order[at:])
+	}
+	return asked, nil
+}
+
+func (x *Executor) jobContainer(job *contract.Job, auth sandbox.Credentials) (sandbox.Container, error) {
+	images := x.Config.Images
+	asked, err := x.Call.Image()
+	if err != nil {
+		return sandbox.Container{}, err
+	}
+	if asked.Name == "" {
+		if images.Default == "" {
+			return sandbox.Container{}, fmt.Errorf("%w: the job names no image and this runner has no default: add `image:` to .gitlab-ci.yml", ErrDenied)
+		}
+		asked.Name = images.Default
+	}
+	if asked.Name != images.Default {
+		if err := allowed("image", asked.Name, images.Allowed); err != nil {
+			return sandbox.Container{}, err
+		}
+	}
+	policies, err := x.pullPolicies(asked.PullPolicy)
+	if err != nil {
+		return sandbox.Container{}, err
+	}
+	env, err := x.Call.ContainerEnv()
+	if err != nil {
+		return sandbox.Container{}, err
+	}
+	options := asked.ExecutorOpts.Docker
+	return sandbox.Container{
+		Image: asked.Name, PullPolicies: policies, Auth: auth, Platform: options.Platform, User: string(options.User),
+		Entrypoint: asked.Entrypoint, Env: append(x.roomEnv(), env...), Limits: x.limits(x.Config.Sizes().Job),
+	}, nil
+}
+
+func (x *Executor) serviceContainer(asked contract.RoomService, auth sandbox.Credentials) (sandbox.Container, error) {
+	if err := allowed("service", asked.Name, x.Config.Images.AllowedServices); err != nil {
+		return sandbox.Container{}, err
+	}
+	policies, err := x.pullPolicies(asked.PullPolicy)
+	if err != nil {
+		return sandbox.Container{}, err
+	}
+	options := asked.ExecutorOpts.Docker
+	return sandbox.Container{
+		Image: asked.Name, PullPolicies: policies, Auth: auth, Platform: options.Platform, User: string(options.User),
+		Entrypoint: asked.Entrypoint, Command: asked.Command, Env: append(x.roomEnv(), asked.Env...),
+		Aliases: asked.Aliases, Ports: asked.Ports, Limits: x.limits(x.Config.Sizes().Service),
+	}, nil
+}
+
+// allowed matches a name as the job writes it; no list allows every name.
+func allowed(what, name string, globs []string) error {
+	if len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool { return doublestar.MatchUnvalidated(g, name) }) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s %q is not allowed on this runner (allowed: %s): use one of these, or ask the runner's admin", ErrDenied, what, name, strings.Join(globs, ", "))
+}
+
+// pullPolicies bounds what the job asks by what the admin allows.
+func (x *Executor) pullPolicies(asked []string) ([]string, error) {
+	images := x.Config.Images
+	if len(asked) == 0 {
+		return images.PullPolicies, nil
+	}
+	allowed := images.AllowedPullPolicies
+	if len(allowed) == 0 {
+		allowed = images.PullPolicies
+	}
+	for _, p := range asked {
+		if !slices.Contains(allowed, p) {
+			return nil, fmt.Errorf("%w: pull policy %q is not allowed on this runner (allowed: %s): change `pull_policy:`, or ask the runner's admin", ErrDenied, p, strings.Join(allowed, ", "))
+		}
+	}
+	return asked, nil
+}
+
+var release = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// helperImage is the admin's, or GitLab's own for the runner's version. The
+// version is a variable that a job may shadow: whatever it says, the result
+// is one of GitLab's helper images. A released version's never changes, so it
+// is not asked for again at each job.
+func (x *Executor) helperImage() (name string, pullPolicies []string) {
+	if x.Config.Images.Helper != "" {
+		return x.Config.Images.Helper, x.Config.Images.PullPolicies
+	}
+	arch := runtime.GOARCH // as GitLab tags its images, but for one
+	if arch == "amd64" {
+		arch = "x86_64"
+	}
+	tag, policy := "latest", "always"
+	if v := x.Call.Variables["CI_RUNNER_VERSION"]; release.MatchString(v) {
+		tag, policy = "v"+v, "if-not-present"
+	}
+	return "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:" + arch + "-" + tag, []string{policy}
+}
+
+// cacheVolume belongs to a project of one GitLab and the protection of the
+// ref, by what the server says of them.
+func cacheVolume(job *contract.Job, path, project string) sandbox.Volume {
+	protection := "unprotected"
+	if job.Protected() {
+		protection = "protected"
+	}
+	return sandbox.Volume{
+		Name: "cleanroom-cache-" + instance(job) + "-p" + strconv.FormatInt(job.JobInfo.ProjectID, 10) + "-" + protection, Path: path,
+		Labels: map[string]string{"project": project, "protection": protection},
+	}
+}
+
+// instance tells one GitLab from another, whose projects have the same
+// numbers: two runners of one machine may serve two.
+func instance(job *contract.Job) string {
+	id := job.JobInfo.InstanceUUID
+	if id == "" { // before GitLab 18
+		if u, err := url.Parse(job.GitInfo.RepoURL); err == nil {
+			id = u.Scheme + "://" + u.Host
+		}
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:4])
+}
+
+var projectRE = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,1000}$`)
+
+// projectPath names the project for people. A server before GitLab 18 leaves
+// it to a variable, which a job may shadow: what is no path could do things
+// to the terminal of the admin who lists rooms.
+func (x *Executor) projectPath(job *contract.Job) string {
+	if job.JobInfo.ProjectFullPath != "" {
+		return job.JobInfo.ProjectFullPath
+	}
+	if path := x.Call.Variables["CI_PROJECT_PATH"]; projectRE.MatchString(path) {
+		return path
+	}
+	return ""
+}
+
+func (x *Executor) logins(job *contract.Job) sandbox.Credentials {
+	s := registry.Sources{Job: x.Call.Variables["DOCKER_AUTH_CONFIG"], Admin: x.Config.Images.AuthConfig}
+	for _, c := range job.Credentials {
+		if c.Type == "registry" {
+			s.GitLab = append(s.GitLab, registry.Login{URL: c.URL, Username: c.Username, Password: c.Password})
+		}
+	}
+	return s.Find
+}
+
+// roomEnv is what every process of a room gets, before what the job says.
+func (x *Executor) roomEnv() []string {
+	n := x.Config.Network
+	var env []string
+	for _, v := range [][2]string{{"HTTP_PROXY", n.HTTPProxy}, {"HTTPS_PROXY", n.HTTPSProxy}, {"NO_PROXY", n.NoProxy}} {
+		if v[1] != "" {
+			env = append(env, v[0]+"="+v[1], strings.ToLower(v[0])+"="+v[1])
+		}
+	}
+	if x.Config.Room.CABundle != "" {
+		for _, name := range caVariables {
+			env = append(env, name+"="+sandbox.CAPath)
+		}
+	}
+	return env
+}
+
+// caVariables is how the usual programs are told of a certificate bundle:
+// OpenSSL and Go, git, curl, requests, pip, Node.
+var caVariables = []string{"SSL_CERT_FILE", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"}
+
+func (x *Executor) limits(memory int64) sandbox.Limits {
+	l := x.Config.Limits
+	return sandbox.Limits{Memory: memory, CPUs: l.CPUs, Pids: l.Pids, Shm: x.Config.Sizes().Shm}
+}
