@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine with Go, make and root:
+#   make demo    the sample's pipeline through a real gitlab-runner (PROFILE=strict for the hardest)
+#   make test    every test there is
+# What they install or build (Debian packages, the runner, images) is kept in TEST_CACHE.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PROFILE ?= hardened
+FUZZTIME ?= 10s
+BENCH_RUNS ?= 10
+export TEST_CACHE ?= /var/cache/cleanroom
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+SETUP := . integration/setup.sh
+
+.PHONY: build images demo test check unit integration bench fuzz clean help
+
+help: ## show these lines
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## build bin/cleanroom and bin/cleanroom-init
+	@mkdir -p bin
+	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-init
+
+images: ## make the helper image and those of the sample and the tests
+	@$(SETUP) && setup_base
+
+demo: build ## run the sample's pipeline and show its logs
+	@$(SETUP) && setup_base && cd integration && go run ./cmd/demo --profile "$(PROFILE)"
+
+test: check unit integration ## run everything
+
+check: ## formatting and vet
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'd: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	cd integration && go vet ./...
+	cd integration/runner && go vet ./cmd/...
+
+unit: build ## unit and CLI tests, and those of the room on a real engine
+	@$(SETUP) && setup_unit && go test -count=1 ./...
+
+integration: build ## the whole thing with a real gitlab-runner and engine
+	@$(SETUP) && setup_all && cd integration && go test -count=1 -timeout 45m ./...
+
+bench: build ## the trivial job under three executors, side by side
+	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)"
+
+fuzz: ## run every fuzz target for FUZZTIME each
+	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+clean: ## remove what build made
+	rm -rf bin

@@ -1,0 +1,7 @@
+#!/bin/bash
+export FROM_ENTRYPOINT=yes
+echo 'entrypoint: ready'
+"$@"
+code=$?
+echo "entrypoint: the command ended with $code"
+exit $code

@@ -1,0 +1,5 @@
+# An ENTRYPOINT that stays: the command is its child.
+FROM=tiny
+CONFIG=('ENTRYPOINT ["/entrypoint.sh"]' 'CMD ["bash"]')
+
+fill() { install -m 755 "$dir/entrypoint.sh" "$1/entrypoint.sh"; }

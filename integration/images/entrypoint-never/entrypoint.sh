@@ -1,0 +1,3 @@
+#!/bin/bash
+echo 'entrypoint: ready, and not interested in commands'
+exec sleep infinity

@@ -1,0 +1,4 @@
+#!/bin/bash
+export FROM_ENTRYPOINT=yes
+echo 'entrypoint: ready'
+exec "$@"

@@ -1,0 +1,5 @@
+# An ENTRYPOINT of the usual kind: prepares the environment, then execs the command.
+FROM=tiny
+CONFIG=('ENTRYPOINT ["/entrypoint.sh"]' 'CMD ["bash"]')
+
+fill() { install -m 755 "$dir/entrypoint.sh" "$1/entrypoint.sh"; }

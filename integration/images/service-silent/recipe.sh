@@ -1,0 +1,3 @@
+# A service that promises a port and never listens on it.
+PROGRAMS=(service-silent)
+CONFIG=('EXPOSE 9999' 'ENTRYPOINT ["/service-silent"]')

@@ -1,0 +1,219 @@
+// Package integration tests cleanroom whole: a real gitlab-runner, a real
+// Docker Engine, real git over HTTP, and a stand-in only for GitLab's server.
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"cleanroom/integration/gitlab"
+	"cleanroom/integration/gitlab/job"
+	"cleanroom/integration/rig"
+)
+
+const (
+	project = "shop/items"
+	// images is the configuration every test starts from: no registry here.
+	images = "[images]\nhelper = \"cleanroom/helper\"\npull_policies = [\"if-not-present\"]\n"
+)
+
+var (
+	theRig *rig.Rig
+	binDir string
+)
+
+func TestMain(m *testing.M) {
+	code, err := setUp(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "integration:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func setUp(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "cleanroom-integration-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if binDir, err = filepath.Abs("../bin"); err != nil {
+		return 1, err
+	}
+	if _, err := os.Stat(filepath.Join(binDir, "cleanroom")); err != nil {
+		return 1, errors.New("bin/cleanroom is not there: run `make integration`, which builds it")
+	}
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("SEED"); s != "" {
+		if _, err := fmt.Sscan(s, &seed); err != nil {
+			return 1, fmt.Errorf("SEED: %w", err)
+		}
+	}
+	fmt.Printf("the stand-in's seed is %d (SEED repeats it)\n", seed)
+	ctx := context.Background()
+	if theRig, err = rig.New(ctx, rig.Options{Dir: dir, Bin: binDir, Seed: seed, Awkward: true}); err != nil {
+		return 1, err
+	}
+	defer theRig.Close()
+	if _, err := theRig.AddProject(ctx, gitlab.Project{Path: project, Dir: "sample"}); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// site is a runner of one test, and the scene before it.
+type site struct {
+	t      *testing.T
+	rig    *rig.Rig
+	runner *rig.Runner
+	before rig.Scene
+}
+
+// install starts a runner with cleanroom for one test. When the test ends
+// nothing of cleanroom may be left on the machine.
+func install(t *testing.T, o rig.RunnerOptions) *site {
+	t.Helper()
+	return installOn(t, theRig, o)
+}
+
+// installOn is install on a rig of the test's own.
+func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
+	t.Helper()
+	if o.Executor == "" {
+		o.Executor = "custom"
+	}
+	if !strings.Contains(o.Config, "[images]") {
+		o.Config += images
+	}
+	before, err := r.Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := r.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, rig: r, runner: w, before: before}
+	t.Cleanup(func() {
+		s.clean()
+		if err := w.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			words := w.Words() // its end is enough to see what it thought
+			t.Log(words[max(0, len(words)-6000):])
+		}
+	})
+	return s
+}
+
+// clean fails the test for everything that was not there before.
+func (s *site) clean() {
+	s.t.Helper()
+	var left rig.Scene
+	for range 20 { // the runner removes its own folder after the job's last word
+		now, err := s.rig.Look(context.Background(), s.runner.StateDir(), s.runner.TempDir())
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		if left = now.Since(s.before); leftovers(left) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.t.Errorf("left on the machine:\n%s", left)
+}
+
+// leftovers does not count the one folder that all rooms share.
+func leftovers(s rig.Scene) int {
+	n := s.Count()
+	for _, f := range s[rig.Files] {
+		if strings.HasSuffix(f, "/rooms") {
+			n--
+		}
+	}
+	return n
+}
+
+// submit hands in a job of the sample project.
+func (s *site) submit(j gitlab.JobSpec) int64 {
+	s.t.Helper()
+	if j.Name == "" {
+		j.Name = regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(s.t.Name()), "-")
+	}
+	if j.Image == nil {
+		j.Image = &gitlab.Image{Name: "cleanroom/fastapi"}
+	}
+	id, err := s.rig.Submit(s.t.Context(), j)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return id
+}
+
+// wait waits until the job is over.
+func (s *site) wait(id int64) result {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	defer cancel()
+	st, err := s.rig.Wait(ctx, id)
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, s.runner.Words())
+	}
+	return result{st, rig.Text(st.Trace)}
+}
+
+func (s *site) run(j gitlab.JobSpec) result {
+	s.t.Helper()
+	return s.wait(s.submit(j))
+}
+
+// until waits for a text in a running job's log.
+func (s *site) until(id int64, text string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if _, err := s.rig.WaitTrace(ctx, id, text); err != nil {
+		st, _ := s.rig.Job(context.Background(), id)
+		s.t.Fatalf("%v\n%s", err, rig.Text(st.Trace))
+	}
+}
+
+// result is a job that is over.
+type result struct {
+	gitlab.JobStatus
+	log string
+}
+
+func (r result) is(t *testing.T, state job.State, reason string, code int) {
+	t.Helper()
+	if r.State != state || r.FailureReason != reason || r.ExitCode != code {
+		t.Errorf("job %s: %s %q exit code %d, want %s %q %d\n%s", r.Name, r.State, r.FailureReason, r.ExitCode, state, reason, code, r.log)
+	}
+}
+
+func (r result) says(t *testing.T, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(r.log, text) {
+			t.Errorf("job %s: its log does not say %q:\n%s", r.Name, text, r.log)
+		}
+	}
+}
+
+func (r result) hides(t *testing.T, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if strings.Contains(r.log, text) {
+			t.Errorf("job %s: its log says %q:\n%s", r.Name, text, r.log)
+		}
+	}
+}

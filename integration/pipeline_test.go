@@ -1,0 +1,115 @@
+package integration
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cleanroom/integration/gitlab"
+	"cleanroom/integration/gitlab/job"
+	"cleanroom/integration/rig"
+)
+
+func TestSamplePipeline(t *testing.T) {
+	for _, profile := range []string{"compatible", "hardened", "strict"} {
+		t.Run(profile, func(t *testing.T) {
+			s := install(t, rig.RunnerOptions{Concurrent: 2, Config: "profile = \"" + profile + "\"\n" + images + "[cache]\nenabled = true\n"})
+			t.Cleanup(func() { s.wipeCaches() })
+			id, err := theRig.Pipeline(t.Context(), project, "main")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			p, err := theRig.WaitPipeline(ctx, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, j := range p.Jobs {
+				r := s.wait(j.ID)
+				r.is(t, job.Success, "", 0)
+				if j.TraceError != "" {
+					t.Errorf("job %s: %s", j.Name, j.TraceError)
+				}
+			}
+			if len(p.Jobs) != 4 {
+				t.Errorf("%d jobs, want lint, test, build, verify", len(p.Jobs))
+			}
+		})
+	}
+}
+
+// wipeCaches does what an admin would, so that the test's end finds nothing.
+// It runs before the scene is looked at: cleanups go backwards.
+func (s *site) wipeCaches() {
+	out, err := exec.Command(filepath.Join(binDir, "cleanroom"), "cache", "wipe", "--project", project, "--config", s.runner.CleanroomConfig()).CombinedOutput()
+	if err != nil {
+		s.t.Errorf("cleanroom cache wipe: %v: %s", err, out)
+	}
+}
+
+func TestCacheBelongsToProjectAndProtection(t *testing.T) {
+	s := install(t, rig.RunnerOptions{Config: images + "[cache]\nenabled = true\n"})
+	t.Cleanup(func() { s.wipeCaches() })
+	if _, err := theRig.AddProject(t.Context(), gitlab.Project{Path: project, Dir: "sample", Branch: "feature", Protected: []string{"main"}}); err != nil {
+		t.Fatal(err)
+	}
+	cache := []gitlab.Cache{{Key: "deps", Paths: []string{"deps/"}, Policy: "pull-push", When: "always"}}
+	look := gitlab.JobSpec{Project: project, Cache: cache,
+		Script: []string{"cat deps/who || echo no deps", "mkdir -p deps && echo $CI_COMMIT_REF_NAME > deps/who"}}
+	on := func(ref string) result {
+		j := look
+		j.Ref = ref
+		r := s.run(j)
+		r.is(t, job.Success, "", 0)
+		return r
+	}
+	on("main").says(t, "no deps")
+	on("main").says(t, "main\n")
+	on("feature").says(t, "no deps")
+	out, err := exec.Command(filepath.Join(binDir, "cleanroom"), "cache", "list", "--config", s.runner.CleanroomConfig()).CombinedOutput()
+	if err != nil || strings.Count(string(out), project) != 2 {
+		t.Errorf("cleanroom cache list: %v\n%s", err, out)
+	}
+	s.wipeCaches()
+	on("main").says(t, "no deps")
+}
+
+func TestNoCacheSurvivesByDefault(t *testing.T) {
+	s := install(t, rig.RunnerOptions{})
+	j := gitlab.JobSpec{Project: project, Script: []string{"cat deps/who || echo no deps", "mkdir -p deps && echo me > deps/who"},
+		Cache: []gitlab.Cache{{Key: "deps", Paths: []string{"deps/"}, Policy: "pull-push", When: "always"}}}
+	s.run(j).says(t, "no deps", "Created cache")
+	s.run(j).says(t, "no deps")
+}
+
+func TestTwoJobsOfOneProjectAtOnce(t *testing.T) {
+	s := install(t, rig.RunnerOptions{Concurrent: 2})
+	j := gitlab.JobSpec{Project: project, Script: []string{
+		"echo $CI_JOB_ID > mine", "echo started", "sleep 3", "test $(cat mine) = $CI_JOB_ID", "ls /builds/*/*/mine | wc -l"}}
+	a, b := s.submit(j), s.submit(j)
+	s.until(a, "started")
+	s.until(b, "started")
+	ra, rb := s.wait(a), s.wait(b)
+	ra.is(t, job.Success, "", 0)
+	rb.is(t, job.Success, "", 0)
+	if ra.HandedAt.After(rb.FinalAt) || rb.HandedAt.After(ra.FinalAt) {
+		t.Error("the jobs did not run at once, so this test shows nothing")
+	}
+}
+
+func TestArtifactsAndDotenv(t *testing.T) {
+	s := install(t, rig.RunnerOptions{})
+	made := s.run(gitlab.JobSpec{Name: "make", Project: project, Script: []string{"mkdir out", "echo brought > out/a.txt", "echo VERSION=7 > build.env"},
+		Artifacts: []gitlab.Artifact{
+			{Name: "out", Paths: []string{"out/"}, When: "always", Type: "archive", Format: "zip"},
+			{Paths: []string{"build.env"}, When: "always", Type: "dotenv", Format: "gzip"},
+		}})
+	made.is(t, job.Success, "", 0)
+	taken := s.run(gitlab.JobSpec{Name: "take", Project: project, Dependencies: []int64{made.ID}, Script: []string{"cat out/a.txt", "echo version $VERSION"}})
+	taken.is(t, job.Success, "", 0)
+	taken.says(t, "brought", "version 7")
+}

@@ -1,0 +1,227 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// EngineOptions of a second Docker Engine.
+type EngineOptions struct {
+	Userns bool   // --userns-remap=default
+	Runsc  string // path of gVisor's runtime, to be known as runsc
+	TCP    bool   // listen on 127.0.0.1, too
+}
+
+// Engine is a Docker Engine of a test's own, beside the machine's.
+type Engine struct {
+	Host string // unix://...
+	TCP  string // tcp://..., if asked for
+	Dir  string
+	cmd  *exec.Cmd
+}
+
+// pool is where a second engine's networks come from.
+const pool = "10.213.0.0/16"
+
+// bridge is the engine's default network. It has to have one: told of none, an
+// engine removes docker0, which is the machine's own engine's.
+func (e *Engine) bridge() string {
+	name := filepath.Base(e.Dir)
+	return "eng" + name[max(0, len(name)-12):]
+}
+
+func (e *Engine) makeBridge(ctx context.Context) error {
+	for _, args := range [][]string{
+		{"link", "add", e.bridge(), "type", "bridge"}, {"addr", "add", "10.214.0.1/24", "dev", e.bridge()}, {"link", "set", e.bridge(), "up"},
+	} {
+		if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) removeBridge() error {
+	if out, err := exec.Command("ip", "link", "del", e.bridge()).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip link del: %w: %s", err, out)
+	}
+	return nil
+}
+
+// firewall lets containers of one network reach each other: the machine's own
+// engine has everything dropped that it does not know.
+func firewall(ctx context.Context, what string) error {
+	out, err := exec.CommandContext(ctx, "iptables", "--wait", what, "DOCKER-USER", "-s", pool, "-d", pool, "-j", "ACCEPT").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("iptables %s: %w: %s", what, err, out)
+	}
+	return nil
+}
+
+// StartEngine starts one. It makes no firewall rules itself, for it would
+// empty those of the machine's own engine; so its rooms reach the host, where
+// the stand-in is, and nothing beyond.
+func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
+	driver, err := docker(ctx, "info", "--format", "{{.Driver}}") // what works for one works for two
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "engine-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // the root of a remapped user must pass
+		return nil, err
+	}
+	e := &Engine{Dir: dir, Host: "unix://" + filepath.Join(dir, "docker.sock")}
+	config := map[string]any{}
+	if o.Runsc != "" {
+		config["runtimes"] = map[string]any{"runsc": map[string]any{"path": o.Runsc, "runtimeArgs": []string{"--platform=systrap"}}}
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), text, 0o600); err != nil {
+		return nil, err
+	}
+	args := []string{"--config-file", filepath.Join(dir, "daemon.json"), "--host", e.Host,
+		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
+		"--storage-driver", strings.TrimSpace(driver), "--bridge", e.bridge(), "--iptables=false", "--ip6tables=false",
+		"--default-address-pool", "base=" + pool + ",size=24"}
+	if o.Userns {
+		args = append(args, "--userns-remap=default")
+	}
+	if o.TCP {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		e.TCP = "tcp://" + address
+		args = append(args, "--host", e.TCP, "--tls=false")
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	if err := e.makeBridge(ctx); err != nil {
+		return nil, err
+	}
+	if err := firewall(ctx, "-I"); err != nil {
+		return nil, errors.Join(err, e.removeBridge())
+	}
+	e.cmd = exec.Command("dockerd", args...)
+	e.cmd.Stdout, e.cmd.Stderr = log, log
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := e.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("a second engine: %w", err), firewall(ctx, "-D"), e.removeBridge())
+	}
+	for range 300 {
+		if _, err = e.Docker(ctx, "version"); err == nil {
+			return e, nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	err = fmt.Errorf("the second engine does not come up: %w\n%s", err, e.Words())
+	return nil, errors.Join(err, e.Stop())
+}
+
+// Docker runs the client against this engine.
+func (e *Engine) Docker(ctx context.Context, args ...string) (string, error) {
+	return docker(ctx, append([]string{"--host", e.Host}, args...)...)
+}
+
+// Load copies images from the machine's own engine.
+func (e *Engine) Load(ctx context.Context, images ...string) error {
+	save := exec.CommandContext(ctx, "docker", append([]string{"save"}, images...)...)
+	load := exec.CommandContext(ctx, "docker", "--host", e.Host, "load")
+	pipe, err := save.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	var words bytes.Buffer
+	load.Stdin, load.Stdout, load.Stderr, save.Stderr = pipe, &words, &words, &words
+	if err := errors.Join(load.Start(), save.Start()); err != nil {
+		return err
+	}
+	if err := errors.Join(load.Wait(), save.Wait()); err != nil {
+		return fmt.Errorf("copy of images: %w: %s", err, words.Bytes())
+	}
+	return nil
+}
+
+// Look takes the Scene on this engine alone.
+func (e *Engine) Look(ctx context.Context) (Scene, error) { return onEngine(ctx, "--host", e.Host) }
+
+// Words returns the end of the engine's log.
+func (e *Engine) Words() string {
+	b, _ := os.ReadFile(filepath.Join(e.Dir, "log"))
+	return string(b[max(0, len(b)-4000):])
+}
+
+// Stop ends the engine and removes all of it. Mounts and processes that it
+// leaves are an error.
+func (e *Engine) Stop() error {
+	e.cmd.Process.Signal(syscall.SIGTERM)
+	ended := make(chan error, 1)
+	go func() { ended <- e.cmd.Wait() }()
+	failed := []error{firewall(context.Background(), "-D")}
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		e.cmd.Process.Kill()
+		<-ended
+		failed = append(failed, errors.New("the second engine did not end within 30 s of TERM"))
+	}
+	failed = append(failed, e.removeBridge())
+	var left []string
+	for range 50 { // shims end a little after their engine
+		if left = e.processes(); len(left) == 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for _, p := range left {
+		failed = append(failed, fmt.Errorf("process %s is left of the second engine", p))
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	failed = append(failed, err)
+	for _, m := range lines(string(mounts)) {
+		if target := strings.Fields(m)[1]; strings.HasPrefix(target, e.Dir+"/") {
+			failed = append(failed, fmt.Errorf("mount %s is left of the second engine", target), syscall.Unmount(target, syscall.MNT_DETACH))
+		}
+	}
+	return errors.Join(append(failed, os.RemoveAll(e.Dir))...)
+}
+
+// processes that name the engine's folder.
+func (e *Engine) processes() (found []string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range all {
+		if b, err := os.ReadFile(p); err == nil && bytes.Contains(b, []byte(e.Dir+"/")) {
+			found = append(found, filepath.Base(filepath.Dir(p))+" "+strings.ReplaceAll(string(b), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// Rooms are processes of rooms on this engine: shims, and what a runtime with
+// a kernel of its own runs for each container.
+func (e *Engine) Rooms() (found []string) {
+	for _, p := range e.processes() {
+		if strings.Contains(p, "shim") || strings.Contains(p, "runsc") {
+			found = append(found, p)
+		}
+	}
+	return found
+}
