@@ -14,15 +14,22 @@ type Config struct {
 	// StateDir holds what a room needs between two commands. It should be
 	// on tmpfs, so that nothing of a job reaches a disk.
 	StateDir string `mapstructure:"state_dir"`
+	// DataDir holds what must outlive a reboot, none of it in the clear: the
+	// host's key, the journal of leases, the store, issuers' public keys.
+	DataDir string `mapstructure:"data_dir"`
 	// Profile hardens rooms: compatible, hardened or strict.
-	Profile string  `mapstructure:"profile"`
-	Engine  Engine  `mapstructure:"engine"`
-	Images  Images  `mapstructure:"images"`
-	Room    Room    `mapstructure:"room"`
-	Limits  Limits  `mapstructure:"limits"`
-	Network Network `mapstructure:"network"`
-	Cache   Cache   `mapstructure:"cache"`
-	Log     Log     `mapstructure:"log"`
+	Profile   string     `mapstructure:"profile"`
+	Engine    Engine     `mapstructure:"engine"`
+	Images    Images     `mapstructure:"images"`
+	Room      Room       `mapstructure:"room"`
+	Limits    Limits     `mapstructure:"limits"`
+	Network   Network    `mapstructure:"network"`
+	Cache     Cache      `mapstructure:"cache"`
+	Log       Log        `mapstructure:"log"`
+	Identity  Identity   `mapstructure:"identity"`
+	Policy    Policy     `mapstructure:"policy"`
+	Providers []Provider `mapstructure:"provider"`
+	Secrets   []Secret   `mapstructure:"secret"`
 }
 
 // Engine says which Docker Engine makes the rooms.

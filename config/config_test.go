@@ -59,6 +59,12 @@ func TestExample(t *testing.T) {
 		if _, ok := explain[k.name]; !ok {
 			t.Errorf("%s is not explained", k.name)
 		}
+		if k.tables() {
+			if examples[k.name] == "" {
+				t.Errorf("[[%s]] has no example", k.name)
+			}
+			continue
+		}
 		section, name, nested := strings.Cut(k.name, ".")
 		if !nested {
 			section, name = "", k.name
@@ -73,6 +79,12 @@ func TestExample(t *testing.T) {
 func TestEveryKeyHasItsVariable(t *testing.T) {
 	seen := map[string]string{}
 	for _, k := range keys() {
+		if k.tables() {
+			if _, err := Parse(nil, []string{k.env() + "=x"}); err == nil || !strings.Contains(err.Error(), "[["+k.name+"]]") {
+				t.Errorf("%s: %v", k.env(), err)
+			}
+			continue
+		}
 		if old, ok := seen[k.env()]; ok {
 			t.Errorf("%s and %s share %s", old, k.name, k.env())
 		}

@@ -19,6 +19,7 @@ var (
 func Default() Config {
 	return Config{
 		StateDir: "/run/cleanroom",
+		DataDir:  "/var/lib/cleanroom",
 		Profile:  "hardened",
 		Engine: Engine{
 			Transport: "auto",

@@ -10,6 +10,8 @@ import (
 // explain has a line or more for every key. A test holds it against Config.
 var explain = map[string]string{
 	"state_dir": "What a room needs between two commands. Should be on tmpfs, root's own, mode 0700.",
+	"data_dir": "What must outlive a reboot, none of it in the clear: the host's key, the journal of leases,\n" +
+		"the store of secrets, issuers' public keys.",
 	"profile":   "How hard a room's walls are: compatible, hardened or strict. A job can only ask for a\nharder one than this, with the variable CLEANROOM_PROFILE.",
 
 	"engine.host":      "Address of the Docker Engine, like unix:///var/run/docker.sock or ssh://HOST.\nEmpty: DOCKER_HOST, or the local socket.",
@@ -57,6 +59,55 @@ var explain = map[string]string{
 	"log.level":  "debug, info, warn or error.",
 	"log.format": "text or json.",
 	"log.file":   "The driver's log, appended to. Empty: stderr of cleanup and doctor only, since stderr of\nthe other stages is the job's log.",
+
+	"identity.issuer":  "Servers whose ID tokens are believed. A job's token for this audience gives facts.",
+	"identity.profile": "What production demands of a token. A job that names it, with CLEANROOM_IDENTITY, fails at\nonce with a token that production would refuse; so does one whose rule names it.",
+	"policy.file":      "File of rules, as [[rule]] tables, in place of [[policy.rule]] here.",
+	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images and services are bound by rules once a rule lists any.",
+	"provider":         "Where secrets come from: vault, store, oidc, aws, file or exec, with the table of that kind.",
+	"secret":           "What a job may ask for, with CLEANROOM_SECRETS: NAME, NAME; it gets it if a rule grants it.",
+}
+
+// examples of the lists of tables; a test loads them together.
+var examples = map[string]string{
+	"identity.issuer": `[[identity.issuer]]
+url = "https://gitlab.example.com"
+audience = "https://cleanroom.example.com"
+`,
+	"identity.profile": `[[identity.profile]]
+name = "production"
+tokens = ["API_ID_TOKEN"]
+issuer = "https://gitlab.example.com"
+audience = ["https://api.example.com"]
+min_lifetime = "10m"
+[[identity.profile.claim]]
+name = "ref_protected"
+values = ["true"]
+`,
+	"policy.rule": `[[policy.rule]]
+name = "shop-production"
+when = 'project_path == "shop/items" && ref_protected && environment == "production"'
+secrets = ["DATABASE_URL"]
+identity = ["production"]
+hint = "only protected branches that deploy to production get it"
+`,
+	"provider": `[[provider]]
+name = "vault"
+kind = "vault"
+[provider.vault]
+address = "https://vault.example.com:8200"
+auth = "jwt"
+role = "shop"
+token = "VAULT_ID_TOKEN"
+`,
+	"secret": `[[secret]]
+name = "DATABASE_URL"
+provider = "vault"
+path = "database/creds/shop"
+[[secret.deliver]]
+as = "env"
+value = "postgresql://{{.username}}:{{.password | urlquery}}@db.example.com/shop"
+`,
 }
 
 // Example is a configuration file that holds every key with its default,
@@ -71,6 +122,10 @@ func Example() string {
 		section, name, ok := strings.Cut(k.name, ".")
 		if !ok {
 			section, name = "", k.name
+		}
+		if k.tables() { // in full, as a default would be empty
+			b.WriteString("\n# " + strings.ReplaceAll(strings.TrimSuffix(explain[k.name]+"\n"+examples[k.name], "\n"), "\n", "\n# ") + "\n")
+			continue
 		}
 		if section != table {
 			fmt.Fprintf(&b, "\n[%s]\n", section)

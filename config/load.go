@@ -27,7 +27,7 @@ const envPrefix = "CLEANROOM_"
 
 // reserved are CLEANROOM_ variables that are no keys: what the config stage
 // hands to later ones, and the path of the file.
-var reserved = []string{"CLEANROOM_ROOM", "CLEANROOM_KEY", "CLEANROOM_CONFIG"}
+var reserved = []string{"CLEANROOM_ROOM", "CLEANROOM_KEY", "CLEANROOM_RUNNER", "CLEANROOM_CONFIG"}
 
 // Load reads the file at path over the defaults, the CLEANROOM_ variables of
 // environ over both (CLEANROOM_ROOM_SIZE is room.size; a list is written with
@@ -125,6 +125,7 @@ func parse(text []byte, environ []string) (Config, error) {
 			*list = nil
 		}
 	}
+	c.fill()
 	return c, nil
 }
 
@@ -132,6 +133,12 @@ func parse(text []byte, environ []string) (Config, error) {
 type key struct {
 	name  string
 	value reflect.Value
+}
+
+// tables says that a key is a list of tables, written [[key]].
+func (k key) tables() bool {
+	t := k.value.Type()
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
 }
 
 // env is the variable that overrides a key.
@@ -170,6 +177,10 @@ func checkTree(prefix string, tree map[string]any, known []key) error {
 		table := slices.ContainsFunc(known, func(k key) bool { return strings.HasPrefix(k.name, full+".") })
 		sub, isTable := value.(map[string]any)
 		switch {
+		case i >= 0 && known[i].tables():
+			if err := checkTables(known[i], value); err != nil {
+				return err
+			}
 		case i >= 0:
 			if want := known[i].mismatch(value); want != "" {
 				return fmt.Errorf("%s: %s must be %s", full, shown(full, value), want)
@@ -183,6 +194,25 @@ func checkTree(prefix string, tree map[string]any, known []key) error {
 		default:
 			return fmt.Errorf("unknown key %q%s", full, suggest(full, known))
 		}
+	}
+	return nil
+}
+
+// checkTables refuses unknown keys and wrong types in a list of tables.
+func checkTables(k key, value any) error {
+	list, ok := value.([]any)
+	for i, one := range list {
+		table, isTable := one.(map[string]any)
+		if ok = ok && isTable; !ok {
+			break
+		}
+		prefix := fmt.Sprintf("%s[%d].", k.name, i)
+		if err := checkTree(prefix, table, leaves(prefix, reflect.Zero(k.value.Type().Elem()))); err != nil {
+			return err
+		}
+	}
+	if !ok {
+		return fmt.Errorf("%s must be a list of tables, written [[%s]]", k.name, k.name)
 	}
 	return nil
 }
@@ -239,6 +269,9 @@ func overrides(v *viper.Viper, environ []string, known []key) error {
 			return fmt.Errorf("unknown variable %s%s", name, didYouMean(near))
 		}
 		k := known[i]
+		if k.tables() {
+			return fmt.Errorf("%s cannot be set by a variable: write [[%s]] in the configuration file", name, k.name)
+		}
 		value, err := k.fromText(text)
 		if err == nil {
 			if want := k.mismatch(value); want != "" {

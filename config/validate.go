@@ -127,6 +127,8 @@ func (c Config) Validate() error {
 	v := &checker{}
 	v.check(dirRE.MatchString(c.StateDir) && path.Clean(c.StateDir) == c.StateDir && c.StateDir != "/",
 		"state_dir", c.StateDir, "an absolute, clean path of its own")
+	v.check(dirRE.MatchString(c.DataDir) && path.Clean(c.DataDir) == c.DataDir && c.DataDir != "/" && !within(c.DataDir, c.StateDir) && !within(c.StateDir, c.DataDir),
+		"data_dir", c.DataDir, "an absolute, clean path of its own, apart from state_dir")
 	v.oneOf("profile", c.Profile, profiles)
 	v.engine(c.Engine)
 	v.images(c.Images)
@@ -142,6 +144,10 @@ func (c Config) Validate() error {
 	v.oneOf("log.level", c.Log.Level, logLevels)
 	v.oneOf("log.format", c.Log.Format, logFormats)
 	v.file("log.file", c.Log.File)
+	v.identity(c.Identity)
+	v.policy(c.Policy, c.Identity)
+	v.providers(c.Providers)
+	v.secrets(c.Secrets, c.Providers)
 	return v.err
 }
 
