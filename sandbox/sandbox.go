@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"time"
 )
 
@@ -96,6 +97,34 @@ type Container struct {
 	Aliases      []string // host names in the room (services)
 	Ports        []int    // wait for these instead of the exposed ones
 	Limits       Limits
+
+	// FilesDir is the folder where the container gets Files and those of its
+	// stages: an absolute path, outside of every other folder that a room
+	// brings. A tmpfs of the container's own is there, which only the user who
+	// runs its stages may enter, and which needs Limits.Memory (it counts
+	// towards that; without a limit the kernel could swap it out). Empty: none.
+	FilesDir string
+	// FilesSize is the tmpfs's size in bytes, at most MaxFilesSize; 0 means
+	// DefaultFilesSize. A file takes whole pages of memory (4 KiB).
+	FilesSize int64
+	// Files are there before a service's command starts, for its whole life,
+	// and belong to the user that the container starts as. Services only: a
+	// job gets its files stage by stage.
+	Files []File
+}
+
+// Sizes of a FilesDir, in bytes.
+const (
+	DefaultFilesSize = 1 << 20
+	MaxFilesSize     = 8 << 20
+)
+
+// File is one file of a FilesDir. What it holds reaches the container by
+// stream only, as an environment does.
+type File struct {
+	Name string      // one path component of at most 255 bytes, not beginning with ".."
+	Mode fs.FileMode // permission bits only; 0 means 0400
+	Data []byte
 }
 
 // CAPath is where every container of a room with a CABundle finds it.
@@ -137,6 +166,7 @@ type Stage struct {
 	Name   string
 	Role   Role
 	Env    []string
+	Files  []File // in the container's FilesDir, from the stage's beginning to its end
 	Script io.Reader
 	Stdout io.Writer
 	Stderr io.Writer

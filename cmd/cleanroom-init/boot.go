@@ -29,6 +29,15 @@ func (h *host) Boot(b initproto.Boot) error {
 		h.becomeReady(env)
 		return nil
 	}
+	if b.FilesDir != "" { // never emptied: the service has them for its whole life
+		f, err := h.openFolder(b.FilesDir)
+		if err != nil {
+			return err
+		}
+		if err := f.put(b.Files); err != nil {
+			return err
+		}
+	}
 	argv := b.Argv
 	if b.Role != initproto.Service {
 		argv = append(argv[:len(argv):len(argv)], initPath)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -126,7 +127,7 @@ func (r *room) start(attr *syscall.SysProcAttr, argv ...string) *room {
 
 func (r *room) conn() net.Conn {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(long); ; time.Sleep(5 * time.Millisecond) {
 		c, err := net.Dial("unix", r.sock)
 		if err == nil {
 			r.t.Cleanup(func() { c.Close() })
@@ -175,11 +176,13 @@ type result struct {
 	out, err string
 }
 
+// stage runs one that nobody cancels. Its grace is endless: a stage that wrongly
+// waits for it hangs, and no clock has to tell.
 func stage(t *testing.T, c *initproto.Client, script string, env ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
 	x, err := c.RunStage(t.Context(), initproto.Stage{Name: "test", Env: env, Script: strings.NewReader(script),
-		Stdout: &out, Stderr: &errs, Grace: time.Second})
+		Stdout: &out, Stderr: &errs, Grace: initproto.MaxGrace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,11 +196,33 @@ func want(t *testing.T, got result, code int, out string) {
 	}
 }
 
+// long guards against hanging and measures nothing: what takes so long on the
+// slowest machine would take for ever.
+const long = 2 * time.Minute
+
+// sleepMark is how long a process of this test is to sleep, in seconds that
+// no other process of the machine asks for: other tests look at /proc, too.
+func (r *room) sleepMark() string {
+	r.t.Helper()
+	var id [4]byte
+	rand.Read(id[:])
+	return fmt.Sprintf("8%010d", binary.BigEndian.Uint32(id[:]))
+}
+
 // alive tells whether a process whose arguments contain mark exists.
 func alive(mark string) bool {
+	return runs(func(args string) bool { return strings.Contains(args, mark) })
+}
+
+// sleeping tells whether "sleep mark" itself runs, and not only who is to become it or waits for it.
+func sleeping(mark string) bool {
+	return runs(func(args string) bool { return args == "sleep\x00"+mark+"\x00" })
+}
+
+func runs(is func(args string) bool) bool {
 	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, d := range dirs {
-		if b, _ := os.ReadFile(d); bytes.Contains(b, []byte(mark)) && !strings.HasPrefix(d, fmt.Sprintf("/proc/%d/", os.Getpid())) {
+		if b, _ := os.ReadFile(d); is(string(b)) {
 			return true
 		}
 	}
@@ -207,9 +232,9 @@ func alive(mark string) bool {
 // eventually, for what the kernel does in its own time.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(long); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("not within 5s: ", what)
+			t.Fatalf("not within %s: %s", long, what)
 		}
 	}
 }

@@ -114,6 +114,7 @@ type host struct {
 	failed chan struct{} // closed when Boot failed and the driver knows
 
 	running sync.Mutex // held while a stage runs
+	files   *identity  // of the folder of files, once it was seen; running guards it, Boot comes before
 	bad     atomic.Bool
 
 	mu    sync.Mutex

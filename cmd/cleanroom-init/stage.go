@@ -25,13 +25,40 @@ const (
 func (h *host) Run(ctx context.Context, st initproto.Stage) (initproto.Exit, error) {
 	h.running.Lock()
 	defer h.running.Unlock()
+	if st.FilesDir == "" {
+		return h.stage(ctx, st)
+	}
+	f, err := h.openFolder(st.FilesDir)
+	if err != nil {
+		return initproto.Exit{}, &initproto.ExecError{Text: err.Error()}
+	}
+	err = f.put(st.Files)
+	st.Files = nil
+	var exit initproto.Exit
+	if err == nil {
+		exit, err = h.stage(ctx, st)
+	}
+	// An exit that is told says that the files are gone.
+	if left := f.end(); left != nil {
+		if err != nil {
+			left = fmt.Errorf("%w (and before that: %v)", left, err)
+		}
+		return initproto.Exit{}, left
+	}
+	return exit, err
+}
+
+// stage runs one to the end of its last process.
+func (h *host) stage(ctx context.Context, st initproto.Stage) (initproto.Exit, error) {
 	shell, problem := h.shell()
 	if shell == "" {
 		return initproto.Exit{}, &initproto.ExecError{Text: problem}
 	}
 	ooms := oomKills()
 	r := &running{host: h, tree: newTree(h.reaper), grace: st.Grace, patience: killTime}
-	if err := r.start(ctx, shell, mergeEnv(h.env, st.Env), st); err == errEarly {
+	env := mergeEnv(h.env, st.Env)
+	st.Env = nil // from its start on the shell alone has it
+	if err := r.start(ctx, shell, env, st); err == errEarly {
 		return initproto.Exit{Code: 128 + int(unix.SIGTERM), Signal: int(unix.SIGTERM), Canceled: true}, nil
 	} else if err != nil {
 		return initproto.Exit{}, err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -35,12 +34,12 @@ func otherUser(t *testing.T, f func(t *testing.T, r *room, c *initproto.Client))
 	})
 	t.Run("daemon", func(t *testing.T) {
 		r := bounded(t, hardened, "--no-new-privs")
-		daemon := fmt.Sprint("81", r.cmd.Process.Pid)
+		daemon := r.sleepMark()
 		c := r.boot(initproto.Boot{Role: initproto.Job, Argv: []string{
 			r.script("entry", "#!/bin/bash\n"+asOther+"sleep "+daemon+" & exec \"$@\"\n")}})
-		eventually(t, "daemon", func() bool { return alive("sleep\x00" + daemon) })
+		eventually(t, "daemon", func() bool { return sleeping(daemon) })
 		f(t, r, c)
-		if !alive("sleep\x00" + daemon) {
+		if !sleeping(daemon) {
 			t.Fatal("the daemon of ENTRYPOINT was ended with a stage")
 		}
 	})
@@ -48,18 +47,21 @@ func otherUser(t *testing.T, f func(t *testing.T, r *room, c *initproto.Client))
 
 func TestOtherUserIsGone(t *testing.T) {
 	otherUser(t, func(t *testing.T, r *room, c *initproto.Client) {
-		mark := fmt.Sprint("82", r.cmd.Process.Pid)
+		mark := r.sleepMark()
+		ok := func(uid string) string { // said once it runs: before, it is not yet another user's
+			return "until pgrep -U " + uid + " -x -f 'sleep " + mark + "' >/dev/null; do sleep 0.01; done; "
+		}
 		for _, script := range []string{
-			asOther + "sleep " + mark + " >/dev/null 2>&1 & sleep 0.1; echo ok",
-			asOther + "sleep " + mark + " & sleep " + mark + " & setpriv --reuid 54321 --clear-groups sleep " + mark + " & sleep 0.1; echo ok",
-			"setsid " + asOther + "bash -c 'trap \"\" TERM HUP; (setsid sleep " + mark + " &); sleep " + mark + "; :' & sleep 0.1; echo ok",
+			asOther + "sleep " + mark + " >/dev/null 2>&1 & " + ok("12345") + "echo ok",
+			asOther + "sleep " + mark + " & sleep " + mark + " & setpriv --reuid 54321 --clear-groups sleep " + mark + " & " + ok("12345") + ok("54321") + "echo ok",
+			"setsid " + asOther + "bash -c 'trap \"\" TERM HUP; (setsid sleep " + mark + " &); sleep " + mark + "; :' & " + ok("12345") + "echo ok",
 		} {
 			began := time.Now()
 			want(t, stage(t, c, script), 0, "ok\n")
-			if d := time.Since(began); d > time.Second {
+			if d := time.Since(began); d > long {
 				t.Errorf("%q took %s", script, d)
 			}
-			if alive("sleep\x00" + mark) {
+			if alive(mark) {
 				t.Fatalf("left by %q", script)
 			}
 		}
@@ -80,7 +82,7 @@ func TestOtherUserIsGone(t *testing.T) {
 
 func TestOtherUserIsCanceled(t *testing.T) {
 	otherUser(t, func(t *testing.T, r *room, c *initproto.Client) {
-		mark := fmt.Sprint("83", r.cmd.Process.Pid)
+		mark := r.sleepMark()
 		run := func(script string, grace time.Duration) (result, time.Duration) {
 			t.Helper()
 			w, seen := until("go\n")
@@ -91,21 +93,21 @@ func TestOtherUserIsCanceled(t *testing.T) {
 			}
 			return result{x, string(w.(*untilWriter).got), ""}, time.Since(began)
 		}
-		// Each hears TERM once, whoever it is.
+		// Each hears TERM once, whoever it is: the other stays until it came, and 40 rounds more for a second.
 		got, d := run("trap 'echo root; sleep 0.3; exit 9' TERM; "+asOther+
-			"bash -c 'trap \"echo other\" TERM; echo go; for i in {1..40}; do sleep 0.01; done' & while :; do sleep 0.05; done", 10*time.Second)
-		if got.Code != 9 || strings.Count(got.out, "root\n") != 1 || strings.Count(got.out, "other\n") != 1 || d > 3*time.Second {
+			"bash -c 'n=-1; trap \"echo other; n=40\" TERM; echo go; while [ $n != 0 ]; do sleep 0.01; n=$((n-1)); done' & while :; do sleep 0.05; done", initproto.MaxGrace)
+		if got.Code != 9 || strings.Count(got.out, "root\n") != 1 || strings.Count(got.out, "other\n") != 1 || d > long {
 			t.Fatalf("%+v after %s", got, d)
 		}
 		// The shell itself is of another user.
-		got, d = run("echo go; exec "+asOther+"sleep "+mark, 10*time.Second)
-		if got.Signal != 15 || d > 2*time.Second {
+		got, d = run("exec "+asOther+"bash -c 'echo go; exec sleep "+mark+"'", initproto.MaxGrace)
+		if got.Signal != 15 || d > long {
 			t.Fatalf("%+v after %s", got, d)
 		}
 		// Nobody listens.
 		got, d = run("exec "+asOther+"bash -c 'trap \"\" TERM; setsid sleep "+mark+" & echo go; sleep "+mark+"; sleep "+mark+"'", 300*time.Millisecond)
-		if got.Signal != 9 || d < 300*time.Millisecond || d > 2*time.Second || alive("sleep\x00"+mark) {
-			t.Fatalf("%+v after %s, left: %t", got, d, alive("sleep\x00"+mark))
+		if got.Signal != 9 || d < 300*time.Millisecond || d > long || alive(mark) {
+			t.Fatalf("%+v after %s, left: %t", got, d, alive(mark))
 		}
 		want(t, stage(t, c, "echo fine"), 0, "fine\n")
 	})
@@ -131,7 +133,7 @@ func TestSurvivorIsAnError(t *testing.T) {
 	if err := os.Chmod(become, os.ModeSetuid|0o755); err != nil {
 		t.Fatal(err)
 	}
-	script := become + " --reuid 12345 sleep 1000 & sleep 0.1; exit 0"
+	script := become + " --reuid 12345 sleep 1000 & until pgrep -U 12345 -x sleep >/dev/null; do sleep 0.01; done; exit 0"
 	_, err = c.RunStage(t.Context(), initproto.Stage{Script: strings.NewReader(script)})
 	if err == nil || !strings.Contains(err.Error(), "of user 12345: remove the container") {
 		t.Fatal(err)

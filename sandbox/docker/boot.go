@@ -107,7 +107,11 @@ func (r *running) boot(room sandbox.Spec, env []string) (initproto.Hello, error)
 		return initproto.Hello{}, r.bootError(ctx, err)
 	}
 	argv := r.argv()
-	replaced, err := c.Boot(ctx, initproto.Boot{Role: initproto.Role(r.role), Env: env, Argv: argv})
+	b := initproto.Boot{Role: initproto.Role(r.role), Env: env, Argv: argv}
+	if len(r.spec.Files) > 0 {
+		b.FilesDir, b.Files = r.spec.FilesDir, filesOf(r.spec.Files)
+	}
+	replaced, err := c.Boot(ctx, b)
 	if err != nil {
 		c.Close()
 		return initproto.Hello{}, r.bootError(ctx, err)

@@ -60,6 +60,7 @@ func (e *Engine) create(ctx context.Context, room sandbox.Spec, p plan) (string,
 		StopSignal:  p.picture.config.StopSignal,
 	}
 	h := e.host(room, p)
+	p.addFiles(c, h)
 	n := &network.NetworkingConfig{}
 	if h.NetworkMode.IsUserDefined() {
 		n.EndpointsConfig = map[string]*network.EndpointSettings{string(h.NetworkMode): endpoint(room, p, string(h.NetworkMode))}
@@ -92,7 +93,7 @@ func (e *Engine) host(room sandbox.Spec, p plan) *container.HostConfig {
 			Memory:     limits.Memory,
 			MemorySwap: limits.Memory, // no swap: memory that holds values stays off the disk
 			NanoCPUs:   int64(limits.CPUs * 1e9),
-			Ulimits:    []*units.Ulimit{{Name: "core", Hard: 0, Soft: 0}}, // a crash dump is a copy of every value
+			Ulimits:    []*units.Ulimit{{Name: "core", Hard: 1, Soft: 1}}, // a crash dump is a copy of every value; a limit of 0 would still feed it to a core_pattern program
 		},
 	}
 	if limits.Pids > 0 {

@@ -23,6 +23,7 @@ import (
 type way struct {
 	ID     string `json:"id"`
 	Socket string `json:"socket,omitempty"` // on this machine; empty: exec
+	Files  string `json:"files,omitempty"`  // the container's FilesDir
 }
 
 // wayTo finds the way to a container that was just made or is found again.

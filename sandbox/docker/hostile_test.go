@@ -2,13 +2,15 @@ package docker
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 
 	"cleanroom/sandbox"
 )
@@ -118,18 +120,48 @@ func TestHalfMadeRoom(t *testing.T) {
 	if _, err := e.begin(s.Name); err != nil { // and no end
 		t.Fatal(err)
 	}
-	go func() {
-		time.Sleep(time.Second)
-		e.volume(context.Background(), buildsVolume(s.Name), labels(s, "builds"), "")
-	}()
+	late := testEngine(t, nil) // the same engine, unwatched
+	looks := watch(t, e, func(n int) {
+		if n == 1 { // what was asked for before the wipe is made after it has looked
+			if err := late.volume(context.Background(), buildsVolume(s.Name), labels(s, "builds"), ""); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	wiped(t, e, s.Name)
-	time.Sleep(200 * time.Millisecond)
 	if rest, err := e.find(t.Context(), s.Name); err != nil || len(rest.items()) > 0 {
 		t.Errorf("%v, %v", rest.items(), err)
 	}
-	began := time.Now()
+	before := looks.Load()
 	wiped(t, e, s.Name)
-	if time.Since(began) > quietTime/2 {
-		t.Error("the mark of a room that is wiped stays")
+	if n := looks.Load() - before; n != 2 { // the wipe's, that finds nothing and waits for nothing, and the test's own
+		t.Errorf("%d looks: the mark of a room that is wiped stays", n)
 	}
+}
+
+// watch calls back after each of e's looks for volumes, before e hears what
+// was seen, and counts them.
+func watch(t *testing.T, e *Engine, looked func(n int)) *atomic.Int64 {
+	t.Helper()
+	w := &watched{RoundTripper: e.api.HTTPClient().Transport, looked: looked}
+	api, err := client.NewClientWithOpts(client.WithHost(e.api.DaemonHost()), client.WithAPIVersionNegotiation(), client.WithHTTPClient(&http.Client{Transport: w}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.api = api
+	return &w.looks
+}
+
+type watched struct {
+	http.RoundTripper
+	looks  atomic.Int64
+	looked func(n int)
+}
+
+func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := w.RoundTripper.RoundTrip(r)
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/volumes") {
+		w.looked(int(w.looks.Add(1)))
+	}
+	return answer, err
 }

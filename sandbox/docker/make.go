@@ -41,6 +41,11 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	if err != nil {
 		return err
 	}
+	for _, p := range plans {
+		if err := p.checkFiles(); err != nil {
+			return err
+		}
+	}
 	if err := e.furnish(ctx, room, plans, pictures[0], owner); err != nil {
 		return err
 	}
@@ -48,6 +53,7 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	if err != nil {
 		return err
 	}
+	helper.way.Files, job.way.Files = room.Helper.FilesDir, room.Job.FilesDir
 	if err := e.remember(room.Name, found{Helper: helper.way, Job: job.way}); err != nil {
 		return err
 	}
@@ -183,7 +189,7 @@ func (r *running) bootUp(room sandbox.Spec) error {
 	if r.role == sandbox.Job && hello.ShellProblem != "" {
 		return userErrorf("image %s: %s", r.spec.Image, hello.ShellProblem)
 	}
-	return nil
+	return r.handOver(hello)
 }
 
 func waitReady(ctx context.Context, room sandbox.Spec, helper *running, services []*running, w io.Writer) error {

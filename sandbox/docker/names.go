@@ -17,6 +17,7 @@ const (
 	labelRole     = "cleanroom.role"
 	labelDeadline = "cleanroom.deadline" // Unix seconds
 	labelCache    = "cleanroom.cache"    // on volumes that outlive a room
+	labelFiles    = "cleanroom.files"    // on containers: their FilesDir, or empty
 )
 
 func labels(spec sandbox.Spec, role string) map[string]string {

@@ -25,6 +25,15 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 	if err != nil {
 		return sandbox.Result{}, err
 	}
+	stage := initproto.Stage{
+		Name: s.Name, Env: s.Env, Grace: s.Grace, Script: s.Script, Stdout: s.Stdout, Stderr: s.Stderr,
+	}
+	if len(s.Files) > 0 {
+		if w.Files == "" {
+			return sandbox.Result{}, fmt.Errorf("stage %s has files, but the %s container was made without a folder for them: set its FilesDir", s.Name, s.Role)
+		}
+		stage.FilesDir, stage.Files = w.Files, filesOf(s.Files)
+	}
 	dialing, cancel := context.WithTimeoutCause(ctx, reachTime+s.Grace, errMute)
 	defer cancel()
 	r := &running{plan: plan{name: containerName(s.Room, s.Role)}, id: w.ID, way: w, engine: e}
@@ -36,9 +45,7 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}
 	defer c.Close()
-	exit, err := c.RunStage(ctx, initproto.Stage{
-		Name: s.Name, Env: s.Env, Grace: s.Grace, Script: s.Script, Stdout: s.Stdout, Stderr: s.Stderr,
-	})
+	exit, err := c.RunStage(ctx, stage)
 	if err != nil {
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}

@@ -19,8 +19,9 @@ import (
 	"cleanroom/sandbox/initproto"
 )
 
-// settle is how long a service without port and HEALTHCHECK is watched.
-const settle = 100 * time.Millisecond
+// settle is how long a service without port and HEALTHCHECK is watched. (A
+// test that wants to see one end has more time, on however slow a machine.)
+var settle = 100 * time.Millisecond
 
 // maxPorts is how many exposed ports are tried, as GitLab's docker executor
 // does.

@@ -58,7 +58,9 @@ func (e *Engine) recall(ctx context.Context, room string, role sandbox.Role) (wa
 	if c.Config == nil || c.Config.Labels[labelRoom] != room || strings.TrimPrefix(c.Name, "/") != name {
 		return way{}, fmt.Errorf("%w: container %s is not of room %s", sandbox.ErrNoRoom, name, room)
 	}
-	return e.wayTo(ctx, name, c.ID)
+	w, err := e.wayTo(ctx, name, c.ID)
+	w.Files = c.Config.Labels[labelFiles]
+	return w, err
 }
 
 // unmade marks a room that Make has begun and not ended.

@@ -154,7 +154,7 @@ func (c *Client) write(t byte, payload []byte) error {
 // the connection is closed.
 func (c *Client) control(ctx context.Context, t byte, e encoder) error {
 	if len(e.b) > maxControl {
-		return fmt.Errorf("environment of %d bytes: at most %d are allowed, pass large values in files", len(e.b), maxControl)
+		return fmt.Errorf("environment and files of %d bytes: at most %d are allowed, pass large values by the builds folder", len(e.b), maxControl)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -203,8 +203,11 @@ func (c *Client) expect(want byte) ([]byte, error) {
 func (c *Client) Boot(ctx context.Context, b Boot) (replaced bool, err error) {
 	c.op.Lock()
 	defer c.op.Unlock()
-	if err := errors.Join(checkStrings("argument", b.Argv), checkStrings("variable", b.Env), checkStrings("folder", []string{b.Dir})); err != nil {
+	if err := errors.Join(checkStrings("argument", b.Argv), checkStrings("variable", b.Env), checkStrings("folder", []string{b.Dir}), checkFiles(b.FilesDir, b.Files)); err != nil {
 		return false, err
+	}
+	if b.Role != Service && b.FilesDir != "" {
+		return false, errors.New("files for the life of a container: only a service can have them, give them to a stage")
 	}
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()

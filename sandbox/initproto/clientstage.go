@@ -33,7 +33,7 @@ func (c *Client) RunStage(ctx context.Context, s Stage) (Exit, error) {
 	c.op.Lock()
 	defer c.op.Unlock()
 	what := fmt.Sprintf("stage %q", s.Name)
-	if err := errors.Join(checkStrings("variable", s.Env), checkStrings("name or folder", []string{s.Name, s.Dir})); err != nil {
+	if err := errors.Join(checkStrings("variable", s.Env), checkStrings("name or folder", []string{s.Name, s.Dir}), checkFiles(s.FilesDir, s.Files)); err != nil {
 		return Exit{}, fmt.Errorf("%s: %w", what, err)
 	}
 	if s.Grace < 0 || s.Grace > MaxGrace {
@@ -41,7 +41,7 @@ func (c *Client) RunStage(ctx context.Context, s Stage) (Exit, error) {
 	}
 	c.seq++
 	var e encoder
-	stageHead{Seq: c.seq, Name: s.Name, Dir: s.Dir, Grace: s.Grace, Env: s.Env}.encode(&e)
+	stageHead{Seq: c.seq, Name: s.Name, Dir: s.Dir, Grace: s.Grace, Env: s.Env, FilesDir: s.FilesDir, Files: s.Files}.encode(&e)
 	if err := c.control(ctx, frameStage, e); err != nil {
 		return Exit{}, c.explain(ctx, what, err)
 	}

@@ -116,6 +116,7 @@ func (f *frameReader) next() (t byte, payload []byte, err error) {
 		if got == cap(f.buf) { // all of it has arrived: double
 			bigger := make([]byte, min(n, 2*got))
 			copy(bigger, f.buf[:got])
+			clear(f.buf)
 			f.buf = bigger
 		}
 		end := min(n, cap(f.buf))

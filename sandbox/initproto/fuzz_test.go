@@ -69,7 +69,7 @@ func (s script) Close() error {
 func FuzzClient(f *testing.F) {
 	f.Add(byte(1), []byte("1\x00\x00\x00\x02hiE\x00\x00\x00\x04\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, op byte, data []byte) {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		conn := script{bytes.NewReader(data), make(chan struct{})}
 		c := &Client{conn: conn, in: frameReader{r: conn, max: toDriver}}
@@ -135,12 +135,12 @@ func FuzzServer(f *testing.F) {
 			b.Close()
 		}()
 		go io.Copy(io.Discard, a)
-		a.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		a.SetWriteDeadline(time.Now().Add(time.Minute))
 		a.Write(data)
 		a.Close()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the session outlives its stream")
 		}
 		if s.key != nil && len(data) < 2*headerLen+32+64 {

@@ -10,12 +10,15 @@
 //   - A frame is bounded by its type, and memory grows with the bytes that
 //     have arrived, never with the length that was claimed. What is not
 //     exactly as described here ends the connection with ErrProtocol.
+//   - What a Boot or a stage carries is not kept by this package: the buffer
+//     it came in is cleared as soon as it is understood.
 //   - Text that comes from init is cut to a kilobyte and stripped of control
 //     characters before the driver shows it to anyone.
 //
 // Bounds: 64 KiB for output, script and answers; 16 MiB for Boot and for the
-// head of a stage (their environments), where the kernel's own limits (128
-// KiB a variable, about 2 MiB in all) are met much earlier. Before the proof
+// head of a stage: their environments, where the kernel's own limits (128
+// KiB a variable, about 2 MiB in all) are met much earlier, and their files,
+// at most 100, which the size of their folder limits. Before the proof
 // a client may send two frames of at most 256 bytes, within 5 seconds.
 package initproto
 
@@ -56,6 +59,11 @@ type Boot struct {
 	Env  []string // KEY=VALUE, wins over the container's own
 	Argv []string // service: its whole command; job: the image's ENTRYPOINT; empty: be ready in place
 	Dir  string   // working directory; empty: the container's
+
+	// Service only: Files are put into FilesDir, a tmpfs that is mounted there,
+	// before Argv is executed, and stay.
+	FilesDir string
+	Files    []File
 }
 
 // Hello is what init says of itself. Believe it only as far as the container.
@@ -78,6 +86,12 @@ type Stage struct {
 	Script io.Reader     // fed to the shell's stdin; nil: empty
 	Stdout io.Writer     // nil: discarded
 	Stderr io.Writer
+
+	// Files are in FilesDir, a tmpfs that is mounted there, before the shell
+	// starts. Before the exit is told that folder is empty. FilesDir empty: no
+	// files.
+	FilesDir string
+	Files    []File
 }
 
 // MaxGrace is the longest Stage.Grace that init accepts.

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const magic = "cleanroom-init/1"
+const magic = "cleanroom-init/2"
 
 type nonce [32]byte
 
@@ -63,17 +63,22 @@ func (b Boot) encode(e *encoder) {
 	e.str(b.Dir)
 	e.strs(b.Argv)
 	e.strs(b.Env)
+	e.str(b.FilesDir)
+	e.files(b.Files)
 }
 
 func decodeBoot(p []byte) (Boot, error) {
 	d := decoder{b: p}
 	b := Boot{Role: Role(d.str()), Dir: d.str(), Argv: d.strs(), Env: d.strs()}
+	b.FilesDir, b.Files = d.filesIn()
 	switch {
 	case d.err != nil:
 	case b.Role != Helper && b.Role != Job && b.Role != Service:
 		d.fail("unknown role")
 	case b.Role == Service && len(b.Argv) == 0:
 		d.fail("a service without a command")
+	case b.Role != Service && b.FilesDir != "":
+		d.fail("files for the life of a container that is no service")
 	}
 	return b, d.done()
 }
@@ -81,11 +86,13 @@ func decodeBoot(p []byte) (Boot, error) {
 // stageHead is what goes ahead of a stage's script. Seq tells the frames of
 // one stage from late ones of the stage before.
 type stageHead struct {
-	Seq   int64
-	Name  string
-	Dir   string
-	Grace time.Duration
-	Env   []string
+	Seq      int64
+	Name     string
+	Dir      string
+	Grace    time.Duration
+	Env      []string
+	FilesDir string
+	Files    []File
 }
 
 func (s stageHead) encode(e *encoder) {
@@ -94,11 +101,14 @@ func (s stageHead) encode(e *encoder) {
 	e.str(s.Dir)
 	e.num(int64(s.Grace))
 	e.strs(s.Env)
+	e.str(s.FilesDir)
+	e.files(s.Files)
 }
 
 func decodeStage(p []byte) (stageHead, error) {
 	d := decoder{b: p}
 	s := stageHead{Seq: d.num(), Name: d.str(), Dir: d.str(), Grace: time.Duration(d.num()), Env: d.strs()}
+	s.FilesDir, s.Files = d.filesIn()
 	if d.err == nil && (s.Grace < 0 || s.Grace > MaxGrace) {
 		d.fail("grace out of range")
 	}

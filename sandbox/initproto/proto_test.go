@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -71,7 +72,11 @@ func connect(t testing.TB, s *Server) net.Conn {
 	return a
 }
 
-func TestSession(t *testing.T) {
+// TestSession runs on a clock of its own: a time limit ends, and a sleep is
+// over, when both ends have nothing else to do, however slow the machine is.
+func TestSession(t *testing.T) { synctest.Test(t, testSession) }
+
+func testSession(t *testing.T) {
 	f := &fake{hello: Hello{Version: "1", UID: 5, Shell: "/bin/bash\n"}}
 	s := &Server{Handler: f}
 	ctx := t.Context()
@@ -152,15 +157,17 @@ func TestImpostor(t *testing.T) {
 		"silent": func(c net.Conn) { io.Copy(io.Discard, c) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, b := net.Pipe()
-			defer b.Close()
-			go play(b)
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-			defer cancel()
-			_, err := Redial(ctx, a, testKey)
-			if !errors.Is(err, ErrKey) && !errors.Is(err, ErrProtocol) && !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatal(err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				a, b := net.Pipe()
+				defer b.Close()
+				go play(b)
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				_, err := Redial(ctx, a, testKey)
+				if !errors.Is(err, ErrKey) && !errors.Is(err, ErrProtocol) && !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+			})
 		})
 	}
 }

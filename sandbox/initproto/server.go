@@ -1,7 +1,6 @@
 package initproto
 
 import (
-	"bufio"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -74,7 +73,9 @@ func (s *Server) serveConn(conn net.Conn) error {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(shakeTime))
 	ses := &session{srv: s, conn: conn}
-	ses.in = frameReader{r: bufio.NewReaderSize(conn, 4<<10), max: beforeProof}
+	// Read without a buffer in between, which would keep a copy of what it
+	// passed on; a driver sends a handful of frames.
+	ses.in = frameReader{r: conn, max: beforeProof}
 	err := ses.shake()
 	s.unwait(conn)
 	if err != nil {

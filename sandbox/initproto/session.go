@@ -47,6 +47,9 @@ func (c *session) loop() error {
 			}
 			c.mu.Unlock()
 		}
+		// Whoever needs something of the frame has a copy; of an environment or
+		// a file there is to be no other.
+		clear(p)
 		if err != nil {
 			return err
 		}
@@ -138,22 +141,26 @@ func (c *session) stage(p []byte) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		exit, err := c.srv.Handler.Run(ctx, Stage{
-			Name: head.Name, Env: head.Env, Dir: head.Dir, Grace: head.Grace,
-			Script: script, Stdout: output{c, frameStdout}, Stderr: output{c, frameStderr},
-		})
-		c.end(func() {
-			if err != nil {
-				c.fail(err)
-				return
-			}
-			var e encoder
-			exit.encode(&e)
-			c.write(frameExit, e.b)
-		})
-	}()
+	// The stage is handed over, and not held in a closure: when the Handler
+	// drops its environment and files nobody else has them.
+	go c.run(ctx, Stage{
+		Name: head.Name, Env: head.Env, Dir: head.Dir, Grace: head.Grace, FilesDir: head.FilesDir, Files: head.Files,
+		Script: script, Stdout: output{c, frameStdout}, Stderr: output{c, frameStderr},
+	})
 	return nil
+}
+
+func (c *session) run(ctx context.Context, s Stage) {
+	exit, err := c.srv.Handler.Run(ctx, s)
+	c.end(func() {
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		var e encoder
+		exit.encode(&e)
+		c.write(frameExit, e.b)
+	})
 }
 
 func (c *session) probe(p []byte) error {
