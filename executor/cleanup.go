@@ -1,8 +1,14 @@
 package executor
 
-import "context"
+import (
+	"context"
 
-// CleanupStage wipes the room. It works whatever came before: a prepare that
+	"github.com/sirupsen/logrus"
+
+	"cleanroom/executor/secret"
+)
+
+// CleanupStage ends the room. It works whatever came before: a prepare that
 // never ran, ran half, or ran three times.
 func (x *Executor) CleanupStage(ctx context.Context) error {
 	if x.Call.Room == "" { // config never answered: nothing was made
@@ -13,12 +19,27 @@ func (x *Executor) CleanupStage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	evidence, err := x.Engine.Wipe(ctx, name)
-	log := x.Log.WithField("removed", len(evidence.Removed)).WithField("left", len(evidence.Left))
+	ended, err := Finish(ctx, x.Config, x.Engine, name, true)
+	logLeases(x.Log, ended.Leases)
+	log := x.Log.WithField("removed", len(ended.Evidence.Removed)).WithField("left", len(ended.Evidence.Left))
 	if err != nil {
 		log.WithError(err).Error("the wipe is not finished: run `cleanroom room wipe " + name + "`")
 		return err
 	}
 	log.Info("room wiped")
 	return nil
+}
+
+func logLeases(log *logrus.Entry, endings []secret.Ending) {
+	for _, e := range endings {
+		log := log.WithFields(logrus.Fields{"secret": e.Entry.Secret, "provider": e.Entry.Provider, "lease": e.Entry.ID})
+		switch e.Outcome {
+		case secret.Revoked:
+			log.Info("lease revoked")
+		case secret.Expires:
+			log.WithField("expires", e.Entry.Expires).Warn("lease cannot be revoked: it expires by itself")
+		default:
+			log.WithError(e.Err).Error("lease not revoked: `cleanroom reap` tries again")
+		}
+	}
 }

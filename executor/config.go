@@ -33,7 +33,7 @@ func (x *Executor) ConfigStage() error {
 // pins keep a job's later stages where its room is, whatever becomes of the
 // configuration file meanwhile: they are overrides that config.Load reads.
 func (x *Executor) pins() map[string]string {
-	pins := map[string]string{"CLEANROOM_STATE_DIR": x.Config.StateDir}
+	pins := map[string]string{"CLEANROOM_STATE_DIR": x.Config.StateDir, "CLEANROOM_DATA_DIR": x.Config.DataDir}
 	if host := x.Config.Engine.Host; host != "" {
 		pins["CLEANROOM_ENGINE_HOST"] = host
 	}

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
 
 	"cleanroom/config"
 	"cleanroom/executor/contract"
+	"cleanroom/executor/identity"
 	"cleanroom/executor/registry"
+	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
 
@@ -31,6 +34,13 @@ type Executor struct {
 	Version string
 }
 
+// authors are the errors that the job's author, or somebody the author can
+// ask, has to mend.
+var authors = []error{
+	sandbox.ErrUser, ErrDenied, contract.ErrService, registry.ErrJob,
+	identity.ErrToken, identity.ErrDisagree, secret.ErrRefused,
+}
+
 // stageError carries the code a stage of the job ended with.
 type stageError struct{ code int }
 
@@ -44,7 +54,7 @@ func ExitCode(call *contract.Call, err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &stage), errors.Is(err, sandbox.ErrUser), errors.Is(err, ErrDenied), errors.Is(err, contract.ErrService), errors.Is(err, registry.ErrJob):
+	case errors.As(err, &stage), slices.ContainsFunc(authors, func(e error) bool { return errors.Is(err, e) }):
 		return call.BuildFailure()
 	default:
 		return call.SystemFailure()

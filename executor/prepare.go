@@ -5,18 +5,41 @@ import (
 	"time"
 )
 
-// PrepareStage decides what the job gets and makes its room.
+// PrepareStage decides what the job gets, has its secrets issued, and makes
+// its room.
 func (x *Executor) PrepareStage(ctx context.Context) error {
 	name, key, err := x.room()
 	if err != nil {
 		return err
 	}
-	spec, err := x.spec(name, key)
+	job, err := x.Call.Job()
 	if err != nil {
+		return err
+	}
+	who, err := x.stand(ctx, job)
+	if err != nil {
+		return err
+	}
+	spec, err := x.spec(name, key, who)
+	if err != nil {
+		return err
+	}
+	grants, err := x.grants(job, who)
+	if err != nil {
+		return err
+	}
+	if err := x.checkTokens(ctx, who, grants); err != nil {
 		return err
 	}
 	began := time.Now()
 	x.sayf("Room %s, profile %s", name, spec.Profile)
+	sealed, err := x.fetch(ctx, name, key, job, who, grants, spec.Deadline)
+	if err != nil {
+		return err
+	}
+	if err := place(&spec, sealed.Deliveries); err != nil {
+		return err
+	}
 	if err := x.Engine.Make(ctx, spec, x.Out); err != nil {
 		return err
 	}

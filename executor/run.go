@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"cleanroom/executor/contract"
+	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
 
@@ -28,8 +29,14 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) error {
 		return fmt.Errorf("script of stage %s: %w", stage, err)
 	}
 	defer f.Close()
+	sealed, err := secret.Unseal(x.Config.StateDir, name, key)
+	if err != nil {
+		return err
+	}
+	defer x.keepAlive(ctx, sealed)()
+	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
-		Room: name, Key: key, Name: stage, Role: role,
+		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files,
 		Script: f, Stdout: x.Out, Stderr: x.Out, Grace: x.Config.Room.StageGrace,
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"cleanroom/executor/contract"
+	"cleanroom/executor/policy"
 	"cleanroom/executor/registry"
 	"cleanroom/sandbox"
 )
@@ -33,13 +34,13 @@ func timeout(job *contract.Job) time.Duration {
 }
 
 // spec turns what the job asks and what the admin allows into a room.
-func (x *Executor) spec(name string, key [32]byte) (sandbox.Spec, error) {
+func (x *Executor) spec(name string, key [32]byte, who standing) (sandbox.Spec, error) {
 	job, err := x.Call.Job()
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
 	c := x.Config
-	profile, err := x.profile()
+	profile, err := x.profile(who)
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
@@ -67,7 +68,7 @@ func (x *Executor) spec(name string, key [32]byte) (sandbox.Spec, error) {
 		Image: helper, PullPolicies: policies, Auth: auth,
 		Env: x.roomEnv(), Limits: x.limits(c.Sizes().Helper),
 	}
-	if s.Job, err = x.jobContainer(job, auth); err != nil {
+	if s.Job, err = x.jobContainer(job, auth, who); err != nil {
 		return sandbox.Spec{}, err
 	}
 	services, warnings, err := x.Call.Services()
@@ -78,7 +79,7 @@ func (x *Executor) spec(name string, key [32]byte) (sandbox.Spec, error) {
 		x.sayf("Warning: %s", w)
 	}
 	for _, asked := range services {
-		service, err := x.serviceContainer(asked, auth)
+		service, err := x.serviceContainer(asked, auth, who)
 		if err != nil {
 			return sandbox.Spec{}, err
 		}
@@ -90,22 +91,31 @@ func (x *Executor) spec(name string, key [32]byte) (sandbox.Spec, error) {
 // ProfileVariable is the job variable that asks for harder walls.
 const ProfileVariable = "CLEANROOM_PROFILE"
 
-// profile is the admin's, or a harder one that the job asks for.
-func (x *Executor) profile() (sandbox.Profile, error) {
+// profile is the admin's, or a harder one that the job asks for, or a softer
+// one that a rule grants.
+func (x *Executor) profile(who standing) (sandbox.Profile, error) {
 	have, asked := sandbox.Profile(x.Config.Profile), sandbox.Profile(x.Call.Variables[ProfileVariable])
 	if asked == "" {
 		return have, nil
 	}
 	order := []sandbox.Profile{sandbox.Compatible, sandbox.Hardened, sandbox.Strict}
 	at := slices.Index(order, have)
-	if !slices.Contains(order[at:], asked) {
-		return "", fmt.Errorf("%w: %s is %q, this runner's profile is %s and a job can only ask for a harder one: use one of %v, or none",
-			ErrDenied, ProfileVariable, asked, have, order[at:])
+	if slices.Contains(order[at:], asked) {
+		return asked, nil
 	}
-	return asked, nil
+	no := fmt.Errorf("%w: %s is %.100q, this runner's profile is %s and a job can only ask for a harder one: use one of %v, or none",
+		ErrDenied, ProfileVariable, asked, have, order[at:])
+	if slices.Contains(order, asked) {
+		if _, err := x.decide(who, policy.Profile, string(asked)); err == nil {
+			return asked, nil
+		} else if len(who.rules.Rules()) > 0 {
+			return "", oneLine([]error{no, err})
+		}
+	}
+	return "", no
 }
 
-func (x *Executor) jobContainer(job *contract.Job, auth sandbox.Credentials) (sandbox.Container, error) {
+func (x *Executor) jobContainer(job *contract.Job, auth sandbox.Credentials, who standing) (sandbox.Container, error) {
 	images := x.Config.Images
 	asked, err := x.Call.Image()
 	if err != nil {
@@ -119,6 +129,9 @@ func (x *Executor) jobContainer(job *contract.Job, auth sandbox.Credentials) (sa
 	}
 	if asked.Name != images.Default {
 		if err := allowed("image", asked.Name, images.Allowed); err != nil {
+			return sandbox.Container{}, err
+		}
+		if _, err := x.decide(who, policy.Image, asked.Name); err != nil {
 			return sandbox.Container{}, err
 		}
 	}
@@ -137,8 +150,11 @@ func (x *Executor) jobContainer(job *contract.Job, auth sandbox.Credentials) (sa
 	}, nil
 }
 
-func (x *Executor) serviceContainer(asked contract.RoomService, auth sandbox.Credentials) (sandbox.Container, error) {
+func (x *Executor) serviceContainer(asked contract.RoomService, auth sandbox.Credentials, who standing) (sandbox.Container, error) {
 	if err := allowed("service", asked.Name, x.Config.Images.AllowedServices); err != nil {
+		return sandbox.Container{}, err
+	}
+	if _, err := x.decide(who, policy.Service, asked.Name); err != nil {
 		return sandbox.Container{}, err
 	}
 	policies, err := x.pullPolicies(asked.PullPolicy)

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"gitlab.com/gitlab-org/gitlab-runner/executors/custom/api"
+	"golang.org/x/sys/unix"
 
 	"cleanroom/executor/contract"
 )
@@ -16,6 +17,7 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
+	noCrashDump()
 	err := root().Execute()
 	if err == nil {
 		return
@@ -32,6 +34,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "cleanroom:", err)
 	}
 	os.Exit(code)
+}
+
+// noCrashDump keeps what this process, or one that it starts, knows from being
+// written to a disk when it crashes. With a limit of 0 the kernel would still
+// feed a dump to a program (core(5), core_pattern with |); with 1, which it
+// keeps for such programs themselves, it does neither.
+func noCrashDump() {
+	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1})
 }
 
 // ofRunner says whether a runner called us, even one that is too old.

@@ -65,6 +65,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("UNIQUE", unique)
 			e.Setenv("STATE", state)
 			e.Setenv("CLEANROOM_STATE_DIR", state)
+			data, err := os.MkdirTemp("", "cleanroom-cli-test-") // never the machine's: scripts run side by side
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { os.RemoveAll(data) })
+			e.Setenv("CLEANROOM_DATA_DIR", data)
 			e.Setenv("CLEANROOM_ENGINE_INIT_PATH", os.Getenv(initBinary))
 			e.Setenv("INIT", os.Getenv(initBinary))
 			return nil
@@ -125,7 +131,7 @@ func answer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("CLEANROOM_KEY is no key")
 	}
 	for name, value := range out.JobEnv {
-		if !slices.Contains([]string{"CLEANROOM_ROOM", "CLEANROOM_KEY", "CLEANROOM_STATE_DIR", "CLEANROOM_ENGINE_HOST"}, name) {
+		if !slices.Contains([]string{"CLEANROOM_ROOM", "CLEANROOM_KEY", "CLEANROOM_RUNNER", "CLEANROOM_STATE_DIR", "CLEANROOM_DATA_DIR", "CLEANROOM_ENGINE_HOST"}, name) {
 			ts.Fatalf("job_env has %s", name)
 		}
 		ts.Setenv(name, value)

@@ -3,14 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"cleanroom/executor"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/docker"
 )
@@ -61,18 +62,22 @@ func roomWipe(g *globals) *cobra.Command {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			engine, rooms, err := g.rooms(c.Context())
+			r, done, err := g.reaper(c)
 			if err != nil {
 				return err
 			}
-			defer engine.Close()
+			defer done()
+			rooms, err := r.Rooms(c.Context())
+			if err != nil {
+				return err
+			}
 			for _, name := range args {
-				if !slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == name }) {
+				if !slices.Contains(rooms, name) {
 					return fmt.Errorf("%w: %q; `cleanroom room list` names all there are", sandbox.ErrNoRoom, name)
 				}
 			}
 			for _, name := range args {
-				if err := wipe(c, engine, name); err != nil {
+				if err := r.End(c.Context(), name, true); err != nil {
 					return err
 				}
 			}
@@ -81,11 +86,22 @@ func roomWipe(g *globals) *cobra.Command {
 	}
 }
 
-// wipe removes one room and says what that was.
-func wipe(c *cobra.Command, engine sandbox.Engine, room string) error {
-	evidence, err := engine.Wipe(c.Context(), room)
-	fmt.Fprintf(c.OutOrStdout(), "%s: removed %d things\n", room, len(evidence.Removed))
-	return err
+// reaper ends rooms for an admin; its log is this command's stderr.
+func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err error) {
+	cfg, err := g.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := driverLog(cfg.Log, c.Name())
+	if err != nil {
+		return nil, nil, err
+	}
+	engine, err := openEngine(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	r = &executor.Reaper{Config: cfg, Engine: engine, Log: logrus.NewEntry(log), Out: c.OutOrStdout()}
+	return r, func() { engine.Close() }, nil
 }
 
 // rooms opens the engine, which the caller closes, and lists its rooms, oldest
@@ -106,22 +122,18 @@ func (g *globals) rooms(ctx context.Context) (*docker.Engine, []sandbox.RoomInfo
 
 func reapCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use: "reap", Short: "Wipe rooms whose deadline has passed", Args: cobra.NoArgs,
-		Long:    "Wipe rooms whose deadline (job timeout and an hour) has passed: what a killed runner left.",
+		Use: "reap", Short: "End rooms whose job is over: revoke their leases, wipe them", Args: cobra.NoArgs,
+		Long: "End rooms whose job is over and that no cleanup has ended: their leases are revoked, and all of them is\n" +
+			"wiped. A job is over when its deadline (job timeout and an hour) has passed, or, where the room has leases,\n" +
+			"as soon as the runner's process is gone. What cannot be revoked now stays in the journal for the next time.",
 		Example: "  cleanroom reap",
 		RunE: func(c *cobra.Command, _ []string) error {
-			engine, rooms, err := g.rooms(c.Context())
+			r, done, err := g.reaper(c)
 			if err != nil {
 				return err
 			}
-			defer engine.Close()
-			var failed []error // one room that stays is no reason to leave the others
-			for _, r := range rooms {
-				if time.Now().After(r.Deadline) {
-					failed = append(failed, wipe(c, engine, r.Name))
-				}
-			}
-			return errors.Join(failed...)
+			defer done()
+			return r.Reap(c.Context())
 		},
 	}
 }

@@ -41,8 +41,9 @@ var (
 // What our own config stage puts in job_env; the runner hands it back, with
 // these names, from prepare on.
 const (
-	RoomVariable = "CLEANROOM_ROOM"
-	KeyVariable  = "CLEANROOM_KEY"
+	RoomVariable   = "CLEANROOM_ROOM"
+	KeyVariable    = "CLEANROOM_KEY"
+	RunnerVariable = "CLEANROOM_RUNNER"
 )
 
 // DriverName is what the runner calls us in the job's log.
@@ -65,6 +66,8 @@ type Call struct {
 	Variables map[string]string
 	// Room and Key are what our config stage put in job_env; empty there.
 	Room, Key string
+	// Runner is the process that called the config stage, as String writes it.
+	Runner string
 	// ResponseFile is the path of the job response, ExitCodeFile where the
 	// job's own exit code goes (empty: nowhere), TmpDir the runner's
 	// temporary folder for this job.
@@ -100,7 +103,7 @@ func FromEnviron(environ []string) (*Call, error) {
 		switch name {
 		case api.BuildFailureExitCodeVariable, api.SystemFailureExitCodeVariable,
 			api.BuildCodeFileVariable, api.JobResponseFileVariable,
-			"TMPDIR", RoomVariable, KeyVariable:
+			"TMPDIR", RoomVariable, KeyVariable, RunnerVariable:
 			if old, ok := own[name]; ok && old != value {
 				return nil, fmt.Errorf("%w: %s is given twice, with different values", ErrEnviron, name)
 			}
@@ -124,7 +127,7 @@ func FromEnviron(environ []string) (*Call, error) {
 	}
 	c.ExitCodeFile = own[api.BuildCodeFileVariable]
 	c.TmpDir = own["TMPDIR"]
-	c.Room, c.Key = own[RoomVariable], own[KeyVariable]
+	c.Room, c.Key, c.Runner = own[RoomVariable], own[KeyVariable], own[RunnerVariable]
 	return c, nil
 }
 
@@ -196,7 +199,7 @@ type ConfigOutput struct {
 // holds the room's key: w must be the runner's pipe.
 func WriteConfig(w io.Writer, out ConfigOutput) error {
 	name, shared := DriverName, false
-	env := map[string]string{RoomVariable: out.Room, KeyVariable: out.Key}
+	env := map[string]string{RoomVariable: out.Room, KeyVariable: out.Key, RunnerVariable: Runner().String()}
 	maps.Copy(env, out.Env)
 	return json.NewEncoder(w).Encode(api.ConfigExecOutput{
 		Driver:            &api.DriverInfo{Name: &name, Version: &out.Version},

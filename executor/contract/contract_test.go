@@ -213,20 +213,21 @@ func TestOddResponseFiles(t *testing.T) {
 func TestNotifyTerm(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		ctx, stop := NotifyTerm(context.Background())
-		for range 2 { // the second must not kill us
-			if err := syscall.Kill(os.Getpid(), s); err != nil {
-				t.Fatal(err)
-			}
+		if err := syscall.Kill(os.Getpid(), s); err != nil {
+			t.Fatal(err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s was not noticed", s)
 		}
 		if cause := context.Cause(ctx); !errors.Is(cause, ErrTerminated) || !strings.Contains(cause.Error(), s.String()) {
 			t.Errorf("%s: %v", s, cause)
 		}
-		time.Sleep(20 * time.Millisecond) // let the second arrive before we stop listening
+		if err := syscall.Kill(os.Getpid(), s); err != nil { // a second must not kill us
+			t.Fatal(err)
+		}
+		arrived(t, s) // before we stop listening: later it would
 		stop()
 		stop()
 	}
@@ -245,6 +246,28 @@ func TestNotifyTerm(t *testing.T) {
 	}
 }
 
+// arrived waits until the kernel has handed the process all of a signal that
+// it was sent: none pends (ShdPnd in proc_pid_status(5)).
+func arrived(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	for range 60_000 {
+		text, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pending uint64
+		_, line, _ := strings.Cut(string(text), "\nShdPnd:")
+		if _, err := fmt.Sscanf(line, "%x", &pending); err != nil {
+			t.Fatalf("%v in %q", err, text)
+		}
+		if pending&(1<<(s-1)) == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("%s still pends", s)
+}
+
 func TestWatchParent(t *testing.T) {
 	var parent atomic.Int64
 	parent.Store(100)
@@ -257,7 +280,7 @@ func TestWatchParent(t *testing.T) {
 	parent.Store(1)
 	select {
 	case <-ctx.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("not noticed")
 	}
 	if !errors.Is(context.Cause(ctx), ErrRunnerGone) {
@@ -265,7 +288,8 @@ func TestWatchParent(t *testing.T) {
 	}
 }
 
-// A real death of a real parent: we run ourselves below a shell that exits.
+// A real death of a real parent: we run ourselves below a shell that exits
+// once we watch it.
 func TestWatchParentForReal(t *testing.T) {
 	if os.Getenv("WATCH_PARENT") != "" {
 		ctx, stop := WatchParent(context.Background())
@@ -274,14 +298,38 @@ func TestWatchParentForReal(t *testing.T) {
 		select {
 		case <-ctx.Done():
 			fmt.Println(context.Cause(ctx))
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 		}
 		return
 	}
-	cmd := exec.Command("/bin/sh", "-c", `"$0" -test.run='^TestWatchParentForReal$' & sleep 1`, os.Args[0])
+	cmd := exec.Command("/bin/sh", "-c", `"$0" -test.run='^TestWatchParentForReal$' & read -r line`, os.Args[0])
 	cmd.Env = append(os.Environ(), "WATCH_PARENT=1")
-	out, err := cmd.Output() // ends when the grandchild closes the pipe
-	if err != nil || !strings.Contains(string(out), "watching\n"+ErrRunnerGone.Error()) {
+	live, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = &onceSaid{mark: "watching\n", then: func() { live.Close() }}
+	err = cmd.Run()                                                              // ends when the grandchild closes the pipe
+	if _, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit { // read found the end of its input
+		t.Fatal(err)
+	}
+	if out := cmd.Stdout.(*onceSaid).said.String(); !strings.Contains(out, "watching\n"+ErrRunnerGone.Error()) {
 		t.Errorf("%s, %v", out, err)
 	}
+}
+
+// onceSaid is a buffer that acts when it holds a text.
+type onceSaid struct {
+	said bytes.Buffer // not embedded: its ReadFrom would go past Write
+	mark string
+	then func()
+}
+
+func (o *onceSaid) Write(p []byte) (int, error) {
+	n, err := o.said.Write(p)
+	if o.then != nil && strings.Contains(o.said.String(), o.mark) {
+		o.then()
+		o.then = nil
+	}
+	return n, err
 }

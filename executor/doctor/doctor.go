@@ -67,7 +67,8 @@ func Run(ctx context.Context, cfg config.Config, opts Options) []Check {
 		arch = e.info.Architecture
 		checks = append(checks, e.checks(ctx, cfg)...)
 	}
-	checks = append(checks, initBinary(ctx, opts, arch), stateDir(cfg.StateDir))
+	checks = append(checks, initBinary(ctx, opts, arch), stateDir(cfg.StateDir), dataDir(cfg.DataDir), rules(cfg))
+	checks = append(checks, sources(cfg)...)
 	if cfg.Log.File != "" {
 		checks = append(checks, logFile(cfg.Log.File))
 	}
@@ -77,7 +78,6 @@ func Run(ctx context.Context, cfg config.Config, opts Options) []Check {
 	return append(checks,
 		runnerTmp(opts.RunnerTmp),
 		swap("/proc/swaps", "/sys/block"),
-		coreDumps("/proc/sys/kernel/core_pattern"),
 		synced(),
 	)
 }

@@ -169,13 +169,14 @@ func TestRegistry(t *testing.T) {
 	}
 	defer api.Close()
 	e, ctx, cfg := &engine{api: api}, context.Background(), config.Default()
-	cfg.Engine.Timeout = time.Second
 	cfg.Images.PullPolicies = []string{"if-not-present"}
 	cfg.Images.AuthConfig = `{"auths": {"cleanroom.test": {"auth": "` + base64.StdEncoding.EncodeToString([]byte("me:secret")) + `"}}}`
 	is(t, e.image(ctx, "x", "cleanroom.test/good:1", cfg), OK, "will be pulled")
 	is(t, e.image(ctx, "x", "cleanroom.test/bad:1", cfg), Fail, "refused")
 	is(t, e.image(ctx, "x", "elsewhere.test/good:1", cfg), Fail, "refused")
-	is(t, e.image(ctx, "x", "cleanroom.test/slow:1", cfg), Fail, "does not answer")
+	hasty := cfg
+	hasty.Engine.Timeout = 300 * time.Millisecond
+	is(t, e.image(ctx, "x", "cleanroom.test/slow:1", hasty), Fail, "does not answer")
 	is(t, e.gitlabHelper(ctx, "cleanroom.test/good", cfg), OK, "will be pulled")
 	e.info.Architecture = "aarch64"
 	is(t, e.gitlabHelper(ctx, "cleanroom.test/bad", cfg), Warn, "make images")
@@ -194,15 +195,19 @@ func TestBrokenHosts(t *testing.T) {
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	mute := "tcp://" + listener.Addr().String()
 	for host, want := range map[string]string{
-		"unix:///nowhere/docker.sock":       "start the engine, or set engine.host",
-		"unix://" + plain:                   "cannot be reached",
-		"tcp://127.0.0.1:1":                 "cannot be reached",
-		"tcp://" + listener.Addr().String(): "does not answer",
-		"nonsense":                          "set engine.host",
+		"unix:///nowhere/docker.sock": "start the engine, or set engine.host",
+		"unix://" + plain:             "cannot be reached",
+		"tcp://127.0.0.1:1":           "cannot be reached",
+		mute:                          "does not answer",
+		"nonsense":                    "set engine.host",
 	} {
 		cfg := config.Default()
-		cfg.Engine.Host, cfg.Engine.Timeout = host, 300*time.Millisecond
+		cfg.Engine.Host = host
+		if host == mute { // the others are to have time to say what is wrong with them
+			cfg.Engine.Timeout = 300 * time.Millisecond
+		}
 		checks := Run(context.Background(), cfg, Options{InitPath: "/nowhere"})
 		is(t, find(t, checks, "engine"), Fail, want)
 		for _, c := range checks {
@@ -383,11 +388,4 @@ func TestSwapAndCoreDumps(t *testing.T) {
 		is(t, swap(write("swaps", text), dir), status, want)
 	}
 	is(t, swap(filepath.Join(dir, "none"), dir), Warn, "swapon --show")
-
-	for pattern, status := range map[string]Status{
-		"core\n": OK, "/tmp/core.%p\n": OK, "|/bin/false\n": OK,
-		"|/usr/lib/systemd/systemd-coredump %P %u\n": Warn,
-	} {
-		is(t, coreDumps(write("pattern", pattern)), status, "")
-	}
 }

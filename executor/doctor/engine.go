@@ -75,8 +75,7 @@ func ask(ctx context.Context, cfg config.Config) (*engine, Check) {
 		return nil, fail(name, "look at the engine's log", "Docker Engine %s tells nothing of itself: %v", version.Version, err)
 	}
 	if there, err := time.Parse(time.RFC3339Nano, e.info.SystemTime); err == nil {
-		after := time.Now()
-		e.skew = there.Sub(before.Add(after.Sub(before) / 2))
+		e.skew = skew(there, before, time.Now())
 	}
 	u, err := url.Parse(api.DaemonHost())
 	e.local = err == nil && u.Scheme == "unix"
@@ -84,6 +83,18 @@ func ask(ctx context.Context, cfg config.Config) (*engine, Check) {
 		return e, fail(name, "update it to 20.10 or later", "Docker Engine %s (API %s) is too old", version.Version, version.APIVersion)
 	}
 	return e, ok(name, "Docker Engine %s (API %s)", version.Version, version.APIVersion)
+}
+
+// skew is by how much a clock that was read between two moments of ours surely
+// differs: an engine that is slow to answer is not one whose clock is wrong.
+func skew(there, before, after time.Time) time.Duration {
+	switch {
+	case there.Before(before):
+		return there.Sub(before)
+	case there.After(after):
+		return there.Sub(after)
+	}
+	return 0
 }
 
 func (e *engine) checks(ctx context.Context, cfg config.Config) []Check {

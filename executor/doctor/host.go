@@ -253,26 +253,6 @@ func hiddenSwap(device, sysBlock string) bool {
 	return false
 }
 
-// coreDumps warns of a handler on the host: it gets the memory of any process
-// that crashes in a room, whatever the room's limits. A plain name is a file
-// in the room.
-func coreDumps(file string) Check {
-	const name = "core dumps"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return warn(name, "look for yourself: sysctl kernel.core_pattern", "%v", err)
-	}
-	handler, piped := strings.CutPrefix(strings.TrimSpace(string(text)), "|")
-	if !piped {
-		return ok(name, "stay in the room")
-	}
-	handler, _, _ = strings.Cut(strings.TrimSpace(handler), " ")
-	if handler == "/bin/false" || handler == "/bin/true" {
-		return ok(name, "off")
-	}
-	return warn(name, "sysctl kernel.core_pattern=core", "go to %s on the host: the memory of a job that crashes leaves its room", handler)
-}
-
 // synced asks the kernel whether a time service keeps the clock.
 func synced() Check {
 	const name = "time service"

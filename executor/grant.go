@@ -1,0 +1,159 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/sirupsen/logrus"
+
+	"cleanroom/config"
+	"cleanroom/executor/contract"
+	"cleanroom/executor/identity"
+	"cleanroom/executor/policy"
+)
+
+// Job variables by which the author asks. They are wishes, never facts.
+const (
+	// SecretsVariable names secrets, with commas or spaces.
+	SecretsVariable = "CLEANROOM_SECRETS"
+	// IdentityVariable names identity profiles that the job's tokens must meet.
+	IdentityVariable = "CLEANROOM_IDENTITY"
+)
+
+// grant is a secret that the job may have, and why.
+type grant struct {
+	secret   config.Secret
+	provider config.Provider
+	decision policy.Decision
+}
+
+// standing is what we know of the job and what that earns.
+type standing struct {
+	*identity.Identity
+	rules *policy.Policy
+}
+
+// stand finds out who the job is, by what the server wrote and by tokens that
+// we verified, and reads the rules.
+func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, error) {
+	rules, err := policy.FromConfig(x.Config)
+	if err != nil {
+		return standing{}, err
+	}
+	verifier, err := identity.NewVerifier(x.Config.Identity, filepath.Join(x.Config.DataDir, "keys"))
+	if err != nil {
+		return standing{}, err
+	}
+	who, err := identity.Establish(ctx, job, verifier)
+	if err != nil {
+		return standing{}, err
+	}
+	fields := logrus.Fields{"policy": rules.Version()}
+	for _, name := range who.Facts.Known() {
+		fields[name] = who.Facts[name].Value
+	}
+	x.Log.WithFields(fields).Info("facts")
+	return standing{who, rules}, nil
+}
+
+// decide asks the policy, and keeps what it said for the admin.
+func (x *Executor) decide(s standing, kind policy.Kind, name string) (policy.Decision, error) {
+	d := s.rules.Decide(kind, name, s.Facts)
+	x.Log.WithFields(logrus.Fields{"kind": kind, "name": name, "allowed": d.Allowed, "rule": d.Rule, "reason": d.Reason}).Info("decision")
+	if !d.Allowed {
+		return d, fmt.Errorf("%w: %s %q: %s", ErrDenied, kind, name, d.Reason)
+	}
+	return d, nil
+}
+
+// words are what a job's variable lists.
+func (x *Executor) words(variable string) []string {
+	list := strings.FieldsFunc(x.Call.Variables[variable], func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// grants are the secrets that the job asks for. All that it may not have is
+// said at once.
+func (x *Executor) grants(job *contract.Job, s standing) ([]grant, error) {
+	var all []grant
+	var denied []error
+	for _, name := range x.words(SecretsVariable) {
+		i := slices.IndexFunc(x.Config.Secrets, func(c config.Secret) bool { return c.Name == name })
+		if i < 0 {
+			denied = append(denied, fmt.Errorf("%w: secret %.100q: this runner has none of that name: correct %s, or ask the runner's admin", ErrDenied, name, SecretsVariable))
+			continue
+		}
+		d, err := x.decide(s, policy.Secret, name)
+		if err != nil {
+			denied = append(denied, err)
+			continue
+		}
+		c := x.Config.Secrets[i]
+		p := slices.IndexFunc(x.Config.Providers, func(p config.Provider) bool { return p.Name == c.Provider })
+		all = append(all, grant{c, x.Config.Providers[p], d})
+	}
+	return all, oneLine(append(denied, collisions(job, all)...))
+}
+
+// oneLine joins errors in a line.
+func oneLine(all []error) error {
+	joined := errors.Join(all...)
+	if joined == nil {
+		return nil
+	}
+	return lineError{joined}
+}
+
+type lineError struct{ error }
+
+func (e lineError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e lineError) Unwrap() error { return e.error }
+
+// collisions are names that two would have. The runner's script sets the job's
+// variables after our environment is there: a variable of the same name would
+// win, and the job would run with a value that nobody rotated.
+func collisions(job *contract.Job, grants []grant) (wrong []error) {
+	taken := map[string]string{}
+	for _, v := range job.Variables {
+		taken[v.Key] = "a variable of the job, which its script would use in place of the secret: remove or rename that variable"
+	}
+	files := map[string]string{}
+	for _, g := range grants {
+		for _, d := range g.secret.Deliver {
+			if by, ok := taken[d.Variable]; ok {
+				wrong = append(wrong, fmt.Errorf("%w: secret %s: %s is also %s", ErrDenied, g.secret.Name, d.Variable, by))
+			}
+			if by, ok := files[d.File]; ok && d.File != "" {
+				wrong = append(wrong, fmt.Errorf("%w: secret %s: the file %s is also secret %s's: ask for one of them, or ask the runner's admin", ErrDenied, g.secret.Name, d.File, by))
+			}
+			taken[d.Variable] = fmt.Sprintf("the name of secret %s: ask for one of them, or ask the runner's admin", g.secret.Name)
+			files[d.File] = g.secret.Name
+		}
+	}
+	return wrong
+}
+
+// checkTokens holds the job's tokens against the profiles that the job names
+// and those that its grants demand.
+func (x *Executor) checkTokens(ctx context.Context, s standing, grants []grant) error {
+	profiles := x.words(IdentityVariable)
+	for _, g := range grants {
+		profiles = append(profiles, g.decision.Identity...)
+	}
+	slices.Sort(profiles)
+	var refused []error
+	for _, name := range slices.Compact(profiles) {
+		accepted, err := s.CheckProfile(ctx, name)
+		for _, line := range accepted {
+			x.sayf("Identity: %s", line)
+		}
+		refused = append(refused, err)
+	}
+	return oneLine(refused)
+}

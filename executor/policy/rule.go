@@ -1,0 +1,115 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"cleanroom/config"
+)
+
+// Bounds of what an admin may write: far above what anybody needs, so that a
+// runaway generator of rules is told, and compiling stays quick.
+const (
+	maxRules = 1000
+	maxList  = 1000
+	maxHint  = 500
+)
+
+var ruleNameRE = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
+
+// hardening profiles that a rule may list.
+var hardening = []string{"compatible", "hardened", "strict"}
+
+// known are the names that rules refer to.
+type known struct{ profiles, secrets []string }
+
+// rule is one that can decide.
+type rule struct {
+	source    config.Rule // its When in canonical form
+	conjuncts []conjunct
+}
+
+// compileRule checks and compiles one rule, but for its name.
+func compileRule(source config.Rule, k known) (rule, error) {
+	if err := checkHint(source.Hint); err != nil {
+		return rule{}, err
+	}
+	if len(source.Secrets)+len(source.Images)+len(source.Services)+len(source.Profiles) == 0 {
+		return rule{}, errors.New("it grants nothing: list secrets, images, services or profiles")
+	}
+	if len(source.Stages) > 0 && len(source.Secrets) == 0 {
+		return rule{}, errors.New("it has stages but no secrets: stages say which ones get the secrets")
+	}
+	for _, list := range []struct {
+		key   string
+		globs []string
+	}{
+		{"secrets", source.Secrets}, {"images", source.Images}, {"services", source.Services}, {"stages", source.Stages},
+	} {
+		if len(list.globs) > maxList {
+			return rule{}, fmt.Errorf("%s: %d entries, at most %d are possible", list.key, len(list.globs), maxList)
+		}
+		for _, glob := range list.globs {
+			if err := checkGlob(glob); err != nil {
+				return rule{}, fmt.Errorf("%s: %w", list.key, err)
+			}
+		}
+	}
+	for _, name := range source.Secrets {
+		if !hasMeta(name) && !slices.Contains(k.secrets, name) {
+			return rule{}, fmt.Errorf("secrets: no secret %s is configured%s", shortQuote(name), didYouMean(name, k.secrets))
+		}
+	}
+	for _, name := range source.Identity {
+		if !slices.Contains(k.profiles, name) {
+			return rule{}, fmt.Errorf("identity: no identity profile %s is configured%s", shortQuote(name), didYouMean(name, k.profiles))
+		}
+	}
+	for _, name := range source.Profiles {
+		if !slices.Contains(hardening, name) {
+			return rule{}, fmt.Errorf("profiles: %s is none of %s", shortQuote(name), strings.Join(hardening, ", "))
+		}
+	}
+	conjuncts, canonical, err := compileWhen(source.When)
+	if err != nil {
+		return rule{}, fmt.Errorf("when: %w", err)
+	}
+	source.When = canonical
+	return rule{source: source, conjuncts: conjuncts}, nil
+}
+
+// checkHint keeps what a rule says to developers on the one line it has.
+func checkHint(hint string) error {
+	switch {
+	case len(hint) > maxHint:
+		return fmt.Errorf("hint: %d bytes, at most %d are possible", len(hint), maxHint)
+	case strings.ContainsFunc(hint, unicode.IsControl):
+		return errors.New("hint: it must be one line")
+	}
+	return nil
+}
+
+// globs of what a rule grants of a kind.
+func (r rule) globs(kind Kind) []string {
+	switch kind {
+	case Secret:
+		return r.source.Secrets
+	case Image:
+		return r.source.Images
+	case Service:
+		return r.source.Services
+	case Profile:
+		return r.source.Profiles
+	default:
+		return nil
+	}
+}
+
+// lists says whether a rule grants this thing to somebody.
+func (r rule) lists(kind Kind, name string) bool {
+	return slices.ContainsFunc(r.globs(kind), func(glob string) bool { return match(glob, name) })
+}

@@ -1,0 +1,93 @@
+package secret
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"cleanroom/config"
+)
+
+// MinValue is the shortest value (bytes) that is given to a job without
+// allow_short: hiding a shorter one would make nonsense of the job's log.
+const MinValue = 8
+
+// maxEnv bounds a value in an environment: the kernel's own bound of one
+// string (MAX_ARG_STRLEN) less a name. maxFile bounds one in a file. Bytes.
+const (
+	maxEnv  = 120 << 10
+	maxFile = 512 << 10
+)
+
+// Delivery is one variable or file that a stage gets.
+type Delivery struct {
+	Secret   string   `json:"secret"`
+	Variable string   `json:"variable"`
+	File     string   `json:"file,omitempty"` // its name; empty: the variable holds the value
+	Value    string   `json:"value"`
+	Stages   []string `json:"stages"` // globs; empty: the default
+}
+
+// Deliver turns what a provider gave into what the job gets. Errors wrap
+// ErrRefused and hold no value.
+func Deliver(s config.Secret, given Issued, stages []string) ([]Delivery, error) {
+	var all []Delivery
+	for _, d := range s.Deliver {
+		value, err := render(d.Value, given.Fields)
+		if err != nil {
+			return nil, fmt.Errorf("%w: secret %s: %w", ErrRefused, s.Name, err)
+		}
+		switch limit := map[bool]int{true: maxFile, false: maxEnv}[d.As == "file"]; {
+		case len(value) > limit:
+			err = fmt.Errorf("the value for %s has %d bytes, more than %d", d.Variable, len(value), limit)
+		case d.As == "env" && strings.ContainsRune(value, 0):
+			err = fmt.Errorf("the value for %s holds a zero byte, which no variable can: deliver it as a file", d.Variable)
+		case len(value) < MinValue && !s.AllowShort:
+			err = fmt.Errorf("the value for %s has less than %d bytes, too few to be hidden in a log: make it longer, or set allow_short", d.Variable, MinValue)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: secret %s: %w", ErrRefused, s.Name, err)
+		}
+		all = append(all, Delivery{Secret: s.Name, Variable: d.Variable, File: d.File, Value: value, Stages: stages})
+	}
+	return all, nil
+}
+
+func render(text string, fields map[string]string) (string, error) {
+	known := strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
+	if text == "" {
+		if len(fields) != 1 {
+			return "", fmt.Errorf("it has the fields %s: say with `value` which is meant, like value = \"{{.%s}}\"", known, strings.SplitN(known, ",", 2)[0])
+		}
+		for _, only := range fields {
+			return only, nil
+		}
+	}
+	t, err := template.New("value").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("its template does not parse") // config has said why
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, fields); err != nil {
+		return "", fmt.Errorf("its template does not fit: the fields are %s", known) // the error might quote a value
+	}
+	return b.String(), nil
+}
+
+// TooOld refuses a value that was not rotated for longer than the secret's
+// max_age; the error wraps ErrRefused.
+func TooOld(s config.Secret, given Issued, now time.Time) error {
+	switch {
+	case s.MaxAge == 0:
+		return nil
+	case given.Rotated.IsZero():
+		return fmt.Errorf("%w: secret %s: its age is not known, and max_age is %s: its provider tells no date", ErrRefused, s.Name, s.MaxAge)
+	case now.Sub(given.Rotated) > s.MaxAge:
+		return fmt.Errorf("%w: secret %s was not rotated for %s, at most %s is allowed (max_age): rotate it at its source",
+			ErrRefused, s.Name, now.Sub(given.Rotated).Round(time.Second), s.MaxAge)
+	}
+	return nil
+}

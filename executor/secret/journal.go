@@ -1,0 +1,346 @@
+package secret
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cleanroom/config"
+	"cleanroom/executor/contract"
+)
+
+// ErrLocked is a journal that another process works on.
+var ErrLocked = errors.New("another process works on this journal")
+
+// maxJournal bounds a journal, in bytes: more leases than any job has.
+const maxJournal = 64 << 20
+
+// Head is the first line of a journal: whose leases they are, and when
+// anyone may revoke them.
+type Head struct {
+	Room     string                 `json:"room"`
+	Job      int64                  `json:"job"`
+	Project  string                 `json:"project"`
+	Began    time.Time              `json:"began"`
+	Deadline time.Time              `json:"deadline"`
+	Runner   contract.RunnerProcess `json:"runner,omitzero"` // zero: not known
+}
+
+// Over says why the job is certainly over; empty: it may still run.
+func (h Head) Over(now time.Time) string {
+	switch {
+	case h.Runner.Gone():
+		return "its runner is gone"
+	case now.After(h.Deadline):
+		return "its deadline has passed"
+	}
+	return ""
+}
+
+// Entry is one lease, as the journal keeps it. What names it is in the clear;
+// what revoking needs is sealed to the host's key.
+type Entry struct {
+	Number   int       `json:"number"`
+	Secret   string    `json:"secret"`
+	Provider string    `json:"provider"`
+	Kind     string    `json:"kind"`
+	ID       string    `json:"id"`
+	Issued   time.Time `json:"issued"`
+	Expires  time.Time `json:"expires,omitzero"`
+	Sealed   []byte    `json:"sealed"`
+}
+
+// kept is what Entry.Sealed holds. The provider's settings as they were: by
+// the time of revoking the configuration may have lost them.
+type kept struct {
+	Provider config.Provider `json:"provider"`
+	Lease    Lease           `json:"lease"`
+}
+
+// line is one line of a journal but the first.
+type line struct {
+	Lease *Entry `json:"lease,omitempty"`
+	Ended int    `json:"ended,omitempty"` // the number of one that was revoked, or that only expires
+}
+
+// Sealer seals to the host's key, with a context that a sealed thing cannot
+// leave.
+type Sealer interface {
+	Seal(plaintext []byte, context string) ([]byte, error)
+	Unseal(sealed []byte, context string) ([]byte, error)
+}
+
+// Journal is the list of one room's leases, on disk and locked: it survives
+// a reboot, and a kill at any instant.
+type Journal struct {
+	Head Head
+	Open []Entry // leases not ended yet, in the order of their issue
+
+	f    *os.File
+	path string
+	host Sealer // of Begin
+	last int
+}
+
+func journalDir(dataDir string) string { return filepath.Join(dataDir, "leases") }
+
+const journalExt = ".jsonl"
+
+// Begin makes a room's journal. It must not be there yet.
+func Begin(dataDir string, host Sealer, head Head) (*Journal, error) {
+	dir := journalDir(dataDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("journal of leases: %w", err)
+	}
+	path := filepath.Join(dir, filepath.Base(head.Room)+journalExt)
+	f, err := create(path)
+	if err != nil {
+		return nil, fmt.Errorf("journal of leases: %w", err)
+	}
+	j := &Journal{Head: head, f: f, path: path, host: host}
+	if err = j.write(head); err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("journal of leases: %w", err)
+	}
+	return j, nil
+}
+
+// create makes and locks the file. Between the two a reaper may find it
+// empty, and remove it.
+func create(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err = lock(f, unix.LOCK_EX); err == nil && same(f, path) {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Find opens and locks a room's journal. fs.ErrNotExist: the room has no
+// leases. With wait it waits for whoever has it; else ErrLocked.
+func Find(dataDir, room string, wait bool) (*Journal, error) {
+	path := filepath.Join(journalDir(dataDir), filepath.Base(room)+journalExt)
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return nil, fmt.Errorf("journal of leases: %w", err)
+		}
+		how := unix.LOCK_EX
+		if !wait {
+			how |= unix.LOCK_NB
+		}
+		if err := lock(f, how); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("journal of leases of room %s: %w", room, err)
+		}
+		if !same(f, path) { // whoever had it has ended it
+			f.Close()
+			continue
+		}
+		j := &Journal{f: f, path: path}
+		if err := j.read(); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("journal of leases of room %s: %w", room, err)
+		}
+		return j, nil
+	}
+}
+
+// Rooms are the names of the rooms that have a journal.
+func Rooms(dataDir string) ([]string, error) {
+	found, err := os.ReadDir(journalDir(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal of leases: %w", err)
+	}
+	var rooms []string
+	for _, one := range found {
+		if room, ok := cutExt(one.Name()); ok {
+			rooms = append(rooms, room)
+		}
+	}
+	return rooms, nil
+}
+
+func cutExt(name string) (string, bool) {
+	room := name[:max(0, len(name)-len(journalExt))]
+	return room, room != "" && room+journalExt == name
+}
+
+// Add writes a lease into a journal that Begin made. When it returns, the lease survives a power cut.
+func (j *Journal) Add(secret string, p config.Provider, l Lease, now time.Time) (Entry, error) {
+	e := Entry{Number: j.last + 1, Secret: secret, Provider: p.Name, Kind: p.Kind, ID: l.ID, Issued: now, Expires: l.Expires}
+	plain, err := json.Marshal(kept{p, l})
+	if err == nil {
+		e.Sealed, err = j.host.Seal(plain, j.context(e))
+	}
+	clear(plain)
+	if err == nil {
+		err = j.write(line{Lease: &e})
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("journal of leases: %w", err)
+	}
+	j.last = e.Number
+	j.Open = append(j.Open, e)
+	return e, nil
+}
+
+// context binds a sealed lease to its line: nobody can have one revoked in
+// the name of another.
+func (j *Journal) context(e Entry) string {
+	return fmt.Sprintf("cleanroom lease %s %d %s %s", j.Head.Room, e.Number, e.Provider, e.ID)
+}
+
+func (j *Journal) unseal(e Entry, host Sealer) (kept, error) {
+	plain, err := host.Unseal(e.Sealed, j.context(e))
+	if err != nil {
+		return kept{}, err
+	}
+	defer clear(plain)
+	var k kept
+	if err := json.Unmarshal(plain, &k); err != nil {
+		return kept{}, errors.New("no JSON in the seal")
+	}
+	return k, nil
+}
+
+// end notes that a lease needs no revoking any more.
+func (j *Journal) end(e Entry) error {
+	if err := j.write(line{Ended: e.Number}); err != nil {
+		return fmt.Errorf("journal of leases: %w", err)
+	}
+	j.Open = slices.DeleteFunc(j.Open, func(o Entry) bool { return o.Number == e.Number })
+	return nil
+}
+
+// Close gives the journal free. One without an open lease is removed: there
+// is nothing to revoke.
+func (j *Journal) Close() error {
+	defer j.f.Close() // and with it the lock
+	if len(j.Open) > 0 {
+		return nil
+	}
+	if err := os.Remove(j.path); err != nil {
+		return fmt.Errorf("journal of leases: %w", err)
+	}
+	return syncDir(filepath.Dir(j.path))
+}
+
+// Keep gives the journal free and leaves it, even without a lease.
+func (j *Journal) Keep() error { return j.f.Close() }
+
+func (j *Journal) write(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err := j.f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return j.f.Sync()
+}
+
+// read takes the lines in. The last one may be torn, by a power cut: then
+// what it would say was not used yet. It is cut off, so that the next line
+// begins anew.
+func (j *Journal) read() error {
+	info, err := j.f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > maxJournal {
+		return fmt.Errorf("%s has more than %d bytes", j.path, maxJournal)
+	}
+	r := bufio.NewReader(j.f)
+	var good int64
+	for n := 1; ; n++ {
+		text, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			if len(text) > 0 {
+				return j.f.Truncate(good)
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := j.take(n, bytes.TrimSuffix(text, []byte("\n"))); err != nil {
+			return err
+		}
+		good += int64(len(text))
+	}
+}
+
+func (j *Journal) take(n int, text []byte) error {
+	if n == 1 {
+		if err := json.Unmarshal(text, &j.Head); err != nil {
+			return fmt.Errorf("%s: line 1 is no head", j.path)
+		}
+		return nil
+	}
+	var l line
+	if err := json.Unmarshal(text, &l); err != nil || (l.Lease == nil) == (l.Ended == 0) {
+		return fmt.Errorf("%s: line %d is no lease", j.path, n)
+	}
+	if l.Lease == nil {
+		j.Open = slices.DeleteFunc(j.Open, func(o Entry) bool { return o.Number == l.Ended })
+		return nil
+	}
+	j.last = max(j.last, l.Lease.Number)
+	j.Open = append(j.Open, *l.Lease)
+	return nil
+}
+
+func lock(f *os.File, how int) error {
+	for {
+		switch err := unix.Flock(int(f.Fd()), how); err {
+		case unix.EINTR:
+		case unix.EWOULDBLOCK:
+			return ErrLocked
+		default:
+			return err
+		}
+	}
+}
+
+// same says that the file which was opened is still the one at path.
+func same(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

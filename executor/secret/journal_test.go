@@ -1,0 +1,222 @@
+package secret_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cleanroom/config"
+	"cleanroom/executor/contract"
+	"cleanroom/executor/secret"
+	"cleanroom/executor/secret/hostkey"
+)
+
+const room = "cr-a1b2c3d4e-4711-0123456789"
+
+func host(t testing.TB, dir string) *hostkey.Key {
+	t.Helper()
+	k, err := hostkey.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func begin(t *testing.T, dir string) *secret.Journal {
+	t.Helper()
+	j, err := secret.Begin(dir, host(t, dir), secret.Head{
+		Room: room, Job: 4711, Project: "garden/shed", Began: time.Now(), Deadline: time.Now().Add(time.Hour), Runner: contract.Runner(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func add(t *testing.T, j *secret.Journal, n int) {
+	t.Helper()
+	id := fmt.Sprint("lease-", n)
+	l := secret.Lease{ID: id, Credential: []byte("credential of " + id), Expires: time.Now().Add(time.Minute), Renewable: true}
+	if _, err := j.Add("DATABASE_URL", config.Provider{Name: "p", Kind: "exec", Exec: config.Exec{Env: []string{"PASSWORD=canary-env"}}}, l, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// source is a provider that remembers what was taken back.
+type source struct {
+	t       *testing.T
+	revoked []string
+	fail    map[string]error
+	seen    config.Provider
+}
+
+func (s *source) Fetch(context.Context, secret.Request) (secret.Issued, error) {
+	return secret.Issued{}, errors.New("not asked for")
+}
+
+func (s *source) Renew(context.Context, secret.Lease, time.Time) (time.Time, error) {
+	return time.Time{}, errors.New("not asked for")
+}
+
+func (s *source) Revoke(_ context.Context, l secret.Lease) error {
+	if err := s.fail[l.ID]; err != nil {
+		return err
+	}
+	if string(l.Credential) != "credential of "+l.ID {
+		s.t.Errorf("%s came with another credential", l.ID)
+	}
+	s.revoked = append(s.revoked, l.ID)
+	return nil
+}
+
+func (s *source) open(p config.Provider) (secret.Provider, error) { s.seen = p; return s, nil }
+
+func TestJournal(t *testing.T) {
+	dir := t.TempDir()
+	j := begin(t, dir)
+	for n := range 3 {
+		add(t, j, n)
+	}
+	if _, err := secret.Find(dir, room, false); !errors.Is(err, secret.ErrLocked) {
+		t.Errorf("while somebody writes: %v", err)
+	}
+	if err := j.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	rooms, err := secret.Rooms(dir)
+	if err != nil || !slices.Equal(rooms, []string{room}) {
+		t.Fatalf("%q, %v", rooms, err)
+	}
+	path := filepath.Join(dir, "leases", room+".jsonl")
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(text), "credential of") || strings.Contains(string(text), "canary-env") || !strings.Contains(string(text), "lease-2") {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatal(info.Mode(), err)
+	}
+
+	// What fails stays, the rest is done; the youngest goes first.
+	s := &source{t: t, fail: map[string]error{"lease-1": errors.New("away")}}
+	if j, err = secret.Find(dir, room, false); err != nil {
+		t.Fatal(err)
+	}
+	if j.Head.Job != 4711 || j.Head.Over(time.Now()) != "" || j.Head.Over(time.Now().Add(2*time.Hour)) != "its deadline has passed" {
+		t.Errorf("%+v", j.Head)
+	}
+	endings, err := j.Revoke(t.Context(), host(t, dir), s.open)
+	if err == nil || !strings.Contains(err.Error(), "lease lease-1 of secret DATABASE_URL at p: away") || !slices.Equal(s.revoked, []string{"lease-2", "lease-0"}) || len(endings) != 3 {
+		t.Fatalf("%v, %q, %+v", err, s.revoked, endings)
+	}
+	if !slices.Equal(s.seen.Exec.Env, []string{"PASSWORD=canary-env"}) {
+		t.Errorf("the provider's settings: %+v", s.seen)
+	}
+	s = &source{t: t, fail: map[string]error{"lease-1": fmt.Errorf("no: %w", secret.ErrNotRevocable)}}
+	if j, err = secret.Find(dir, room, true); err != nil || len(j.Open) != 1 {
+		t.Fatalf("%v, %+v", err, j)
+	}
+	if endings, err = j.Revoke(t.Context(), host(t, dir), s.open); err != nil || endings[0].Outcome != secret.Expires {
+		t.Fatalf("%v, %+v", err, endings)
+	}
+	if _, err = secret.Find(dir, room, true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an empty journal stays: %v", err)
+	}
+}
+
+// TestJournalIsCutAnywhere: a power cut leaves any part of it.
+func TestJournalIsCutAnywhere(t *testing.T) {
+	dir := t.TempDir()
+	j := begin(t, dir)
+	for n := range 2 {
+		add(t, j, n)
+	}
+	j.Keep()
+	path := filepath.Join(dir, "leases", room+".jsonl")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := func(b []byte) int { return strings.Count(string(b), "\n") }
+	for cut := 0; cut <= len(whole); cut++ {
+		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, err := secret.Find(dir, room, false)
+		if err != nil {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		if want := max(0, lines(whole[:cut])-1); len(j.Open) != want {
+			t.Fatalf("cut at %d: %d leases, want %d", cut, len(j.Open), want)
+		}
+		j.Keep()
+		if left, err := os.ReadFile(path); err != nil || lines(left) != lines(whole[:cut]) || len(left) > 0 && left[len(left)-1] != '\n' {
+			t.Fatalf("cut at %d: a torn line stays: %v", cut, err)
+		}
+	}
+}
+
+// TestJournalIsSealed: a line that was moved, or that another host wrote, is
+// not revoked in anybody's name.
+func TestJournalIsSealed(t *testing.T) {
+	dir := t.TempDir()
+	j := begin(t, dir)
+	add(t, j, 0)
+	j.Keep()
+	path := filepath.Join(dir, "leases", room+".jsonl")
+	text, _ := os.ReadFile(path)
+	for name, changed := range map[string]string{
+		"other id":   strings.Replace(string(text), `"id":"lease-0"`, `"id":"lease-9"`, 1),
+		"other room": strings.Replace(string(text), room, "cr-other-1-0123456789", 1),
+	} {
+		if changed == string(text) {
+			t.Fatal(name)
+		}
+		os.WriteFile(path, []byte(changed), 0o600)
+		j, err := secret.Find(dir, room, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &source{t: t}
+		if endings, err := j.Revoke(t.Context(), host(t, dir), s.open); err == nil || len(s.revoked) > 0 || endings[0].Outcome != secret.Failed {
+			t.Errorf("%s: %+v, %v", name, endings, err)
+		}
+	}
+	for _, bad := range []string{"{}\nnonsense\n", "{}\n{}\n", "nonsense\n", "{}\n{\"lease\":{},\"ended\":1}\n"} {
+		os.WriteFile(path, []byte(bad), 0o600)
+		if _, err := secret.Find(dir, room, false); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	dir := f.TempDir()
+	path := filepath.Join(dir, "leases", room+".jsonl")
+	os.MkdirAll(filepath.Dir(path), 0o700)
+	for _, seed := range []string{"", "{}\n", `{"room":"cr-x","deadline":"2026-01-01T00:00:00Z"}` + "\n" + `{"lease":{"number":1,"id":"a","sealed":"AAAA"}}` + "\n" + `{"ended":1}`, "{}\n{\"ended\":-1}\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, err := secret.Find(dir, room, false)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n") {
+				t.Errorf("%q", err)
+			}
+			return
+		}
+		s := &source{t: &testing.T{}}
+		if endings, err := j.Revoke(t.Context(), host(t, dir), s.open); len(s.revoked) > 0 {
+			t.Errorf("revoked what nobody sealed: %+v, %v", endings, err)
+		}
+	})
+}

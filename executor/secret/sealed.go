@@ -1,0 +1,122 @@
+package secret
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cleanroom/config"
+)
+
+// maxSealed bounds a sealed file, in bytes.
+const maxSealed = 32 << 20
+
+// Sealed is what waits between prepare and the stages of one job.
+type Sealed struct {
+	Deliveries []Delivery `json:"deliveries"`
+	Renewals   []Renewal  `json:"renewals,omitempty"`
+	Until      time.Time  `json:"until"` // nothing is renewed beyond
+}
+
+// Renewal is a lease that a stage must keep alive.
+type Renewal struct {
+	Number   int             `json:"number"` // in the journal
+	Secret   string          `json:"secret"`
+	Provider config.Provider `json:"provider"`
+	Lease    Lease           `json:"lease"`
+}
+
+func sealedPath(stateDir, room string) string {
+	return filepath.Join(stateDir, "sealed", filepath.Base(room))
+}
+
+// aead is AES-256-GCM under a key of its own, derived (RFC 5869) from the
+// room's: init gets other keys from that, and never this one.
+func aead(key [32]byte) (cipher.AEAD, error) {
+	derived, err := hkdf.Key(sha256.New, key[:], nil, "cleanroom sealed secrets", 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// Save seals s with the room's key into the state folder.
+func (s *Sealed) Save(stateDir, room string, key [32]byte) error {
+	plain, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("seal secrets: %w", err)
+	}
+	defer clear(plain)
+	box, err := aead(key)
+	if err != nil {
+		return fmt.Errorf("seal secrets: %w", err)
+	}
+	path := sealedPath(stateDir, room)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("seal secrets: %w", err)
+	}
+	var suffix [8]byte
+	rand.Read(suffix[:])
+	tmp := fmt.Sprintf("%s.%x", path, suffix)
+	if err := os.WriteFile(tmp, box.Seal(nil, nil, plain, []byte(room)), 0o600); err != nil {
+		return fmt.Errorf("seal secrets: %w", err)
+	}
+	return os.Rename(tmp, path)
+}
+
+// Unseal reads what Save wrote; without such a file the job has no secrets.
+func Unseal(stateDir, room string, key [32]byte) (*Sealed, error) {
+	f, err := os.Open(sealedPath(stateDir, room))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Sealed{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unseal secrets: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSealed+1))
+	if err != nil {
+		return nil, fmt.Errorf("unseal secrets: %w", err)
+	}
+	box, err := aead(key)
+	if err != nil {
+		return nil, fmt.Errorf("unseal secrets: %w", err)
+	}
+	plain, err := box.Open(nil, nil, text, []byte(room))
+	if err != nil {
+		return nil, fmt.Errorf("unseal secrets: the file of room %s was changed, or sealed with another key", room)
+	}
+	defer clear(plain)
+	var s Sealed
+	if err := json.Unmarshal(plain, &s); err != nil {
+		return nil, errors.New("unseal secrets: no JSON in the seal")
+	}
+	return &s, nil
+}
+
+// Discard removes what Save wrote for a room, whole or half.
+func Discard(stateDir, room string) error {
+	path := sealedPath(stateDir, room)
+	found, _ := filepath.Glob(path + ".*") // what a killed Save left
+	var failed error
+	for _, one := range append(found, path) {
+		if err := os.Remove(one); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}

@@ -1,0 +1,246 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"cleanroom/executor/contract"
+	"cleanroom/executor/secret"
+	"cleanroom/executor/secret/hostkey"
+	"cleanroom/executor/secret/provider"
+	"cleanroom/sandbox"
+)
+
+// filesDir is where a container finds the secrets that come as files, as
+// Docker's own do, and pydantic-settings' secrets_dir is told in its manual.
+const filesDir = "/run/secrets"
+
+// afterTime is what a secret may outlast its job's timeout: after_script (5
+// minutes, unless RUNNER_AFTER_SCRIPT_TIMEOUT says more), and a cleanup that
+// has to log in with it in order to revoke it.
+const afterTime = 10 * time.Minute
+
+// filesVariable tells a program that folder.
+const filesVariable = "CLEANROOM_SECRETS_DIR"
+
+// fetch has every granted secret issued for this job, and seals the values in
+// the state folder. Each lease is in the journal before it is used.
+func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *contract.Job, s standing, grants []grant, deadline time.Time) (*secret.Sealed, error) {
+	if err := x.forget(ctx, room); err != nil {
+		return nil, err
+	}
+	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime)}
+	if len(grants) == 0 {
+		return sealed, nil
+	}
+	host, err := hostkey.Open(x.Config.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	head := secret.Head{Room: room, Job: job.ID, Project: x.projectPath(job), Began: time.Now(), Deadline: deadline}
+	if runner := contract.Runner(); runner.String() == x.Call.Runner { // else it is a wrapper, gone with this stage
+		head.Runner = runner
+	}
+	journal, err := secret.Begin(x.Config.DataDir, host, head)
+	if err != nil {
+		return nil, err
+	}
+	f := &fetcher{Executor: x, sealed: sealed, journal: journal, standing: s,
+		job: secret.Job{ID: job.ID, Project: head.Project, Room: room}}
+	if head.Project == "" {
+		f.job.Project = fmt.Sprint(job.JobInfo.ProjectID)
+	}
+	err = f.all(ctx, grants)
+	if err = errors.Join(err, journal.Close()); err != nil {
+		return nil, err
+	}
+	return sealed, sealed.Save(x.Config.StateDir, room, key)
+}
+
+// forget ends what a prepare before this one was given: the runner may try
+// again without a cleanup.
+func (x *Executor) forget(ctx context.Context, room string) error {
+	journal, err := secret.Find(x.Config.DataDir, room, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		var endings []secret.Ending
+		endings, err = revoke(ctx, x.Config, journal)
+		logLeases(x.Log, endings)
+	}
+	if err != nil {
+		return fmt.Errorf("leases of an earlier try: %w", err)
+	}
+	return nil
+}
+
+// fetcher asks all providers at once, and each for one secret after another.
+type fetcher struct {
+	*Executor
+	standing
+	job     secret.Job
+	mu      sync.Mutex
+	journal *secret.Journal
+	sealed  *secret.Sealed
+}
+
+func (f *fetcher) all(ctx context.Context, grants []grant) error {
+	byProvider := map[string][]grant{}
+	for _, g := range grants {
+		byProvider[g.provider.Name] = append(byProvider[g.provider.Name], g)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, grants := range byProvider {
+		g.Go(func() error {
+			p, err := provider.Opener(f.Config.DataDir)(grants[0].provider)
+			if err != nil {
+				return err
+			}
+			for _, one := range grants {
+				if err := f.one(ctx, p, one); err != nil {
+					return fmt.Errorf("secret %s: %w", one.secret.Name, err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (f *fetcher) one(ctx context.Context, p secret.Provider, g grant) error {
+	var leases []string
+	given, err := p.Fetch(ctx, secret.Request{
+		Secret: g.secret, Job: f.job, Token: f.Token, Until: f.sealed.Until,
+		Journal: func(l secret.Lease) error { leases = append(leases, l.ID); return f.write(g, l) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := secret.TooOld(g.secret, given, time.Now()); err != nil {
+		return err
+	}
+	deliveries, err := secret.Deliver(g.secret, given, g.decision.Stages)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sealed.Deliveries = append(f.sealed.Deliveries, deliveries...)
+	f.tell(g, given, leases)
+	return nil
+}
+
+// write puts a lease on the disk, and into the seal when a stage has to keep
+// it alive.
+func (f *fetcher) write(g grant, l secret.Lease) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, err := f.journal.Add(g.secret.Name, g.provider, l, time.Now())
+	if err == nil && l.Renewable && l.Expires.Before(f.sealed.Until) {
+		f.sealed.Renewals = append(f.sealed.Renewals, secret.Renewal{Number: e.Number, Secret: g.secret.Name, Provider: g.provider, Lease: l})
+	}
+	return err
+}
+
+// tell says in the job's log, and the admin's, what was given and why.
+func (f *fetcher) tell(g grant, given secret.Issued, leases []string) {
+	var about []string
+	if given.Version != "" {
+		about = append(about, "version "+given.Version)
+	}
+	if !given.Rotated.IsZero() {
+		about = append(about, "rotated "+given.Rotated.UTC().Format(time.RFC3339))
+	}
+	if !given.Expires.IsZero() {
+		about = append(about, "expires "+given.Expires.UTC().Format(time.RFC3339))
+	}
+	if len(leases) > 0 {
+		about = append(about, "revoked after the job")
+	} else if given.Expires.After(f.sealed.Until) {
+		about = append(about, "cannot be revoked and outlives the job's timeout")
+	}
+	line := fmt.Sprintf("Secret %s: %s, from %s", g.secret.Name, g.decision.Reason, g.provider.Name)
+	if len(about) > 0 {
+		line += " (" + strings.Join(about, ", ") + ")"
+	}
+	f.sayf("%s", line)
+	f.Log.WithFields(logrus.Fields{"secret": g.secret.Name, "provider": g.provider.Name, "rule": g.decision.Rule, "version": given.Version,
+		"rotated": given.Rotated, "expires": given.Expires, "leases": leases}).Info("secret issued")
+}
+
+// handed is what one stage, or one service, gets.
+func handed(deliveries []secret.Delivery, stage string) (env []string, files []sandbox.File) {
+	for _, d := range deliveries {
+		if !d.Gets(stage) {
+			continue
+		}
+		if d.File == "" {
+			env = append(env, d.Variable+"="+d.Value)
+			continue
+		}
+		env = append(env, d.Variable+"="+filesDir+"/"+d.File)
+		files = append(files, sandbox.File{Name: d.File, Mode: 0o400, Data: []byte(d.Value)})
+	}
+	if len(files) > 0 {
+		env = append(env, filesVariable+"="+filesDir)
+	}
+	return env, files
+}
+
+// place puts into the room's plan what is there before any stage: the folders
+// for files, and what services get.
+func place(s *sandbox.Spec, deliveries []secret.Delivery) error {
+	size := int64(sandbox.DefaultFilesSize)
+	for _, d := range deliveries {
+		if d.File == "" {
+			continue
+		}
+		size += (int64(len(d.Value)) + 4095) &^ 4095 // whole pages
+		s.Job.FilesDir = filesDir
+		if len(d.Stages) > 0 { // the default names no helper stage
+			s.Helper.FilesDir = filesDir
+		}
+	}
+	if size > sandbox.MaxFilesSize {
+		return fmt.Errorf("%w: the job's secrets fill more than %d MiB of files: ask for fewer", secret.ErrRefused, (sandbox.MaxFilesSize-sandbox.DefaultFilesSize)>>20)
+	}
+	s.Job.FilesSize, s.Helper.FilesSize = size, size
+	for i := range s.Services {
+		c := &s.Services[i]
+		for _, alias := range c.Aliases { // all of one container: the first that a rule names counts
+			env, files := handed(deliveries, secret.ServiceStage(alias))
+			if len(files) > 0 {
+				c.FilesDir, c.FilesSize, c.Files = filesDir, size, files
+			}
+			if len(env) > 0 {
+				c.Env = append(c.Env, env...)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// keepAlive renews, for as long as a stage runs, the leases that would end
+// before the job does.
+func (x *Executor) keepAlive(ctx context.Context, sealed *secret.Sealed) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		secret.KeepAlive(ctx, sealed.Renewals, sealed.Until, provider.Opener(x.Config.DataDir), func(r secret.Renewal, err error) {
+			x.Log.WithError(err).WithField("lease", r.Lease.ID).Error("lease not renewed")
+			x.sayf("Warning: secret %s was not renewed and may end before the job does: %v", r.Secret, err)
+		})
+	}()
+	return func() { cancel(); <-done }
+}

@@ -1,0 +1,332 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cleanroom/config"
+	"cleanroom/executor/contract"
+	"cleanroom/executor/identity"
+	"cleanroom/executor/secret"
+	"cleanroom/executor/secret/hostkey"
+	"cleanroom/sandbox"
+)
+
+const canary = "canary-0123456789abcdef"
+
+// withSecrets gives a job two providers: a folder of files, and a program
+// that issues and takes back. Every lease is a line in the returned file, and
+// is struck out when it is revoked.
+func withSecrets(t *testing.T) (j *job, ledger string) {
+	t.Helper()
+	j = newJob(t, "19.3")
+	dir := t.TempDir()
+	j.config.StateDir, j.config.DataDir = filepath.Join(dir, "state"), filepath.Join(dir, "data")
+	ledger = filepath.Join(dir, "ledger")
+	folder := filepath.Join(dir, "files")
+	program := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if err := errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(filepath.Join(folder, "API_KEY"), []byte(canary+"-file\n"), 0o400), os.WriteFile(ledger, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	j.config.Providers = []config.Provider{
+		{Name: "folder", Kind: "file", Timeout: time.Minute, Files: config.Files{Dir: folder}},
+		{Name: "program", Kind: "exec", Timeout: time.Minute, Exec: config.Exec{
+			Command: []string{program("issue", `echo "$CLEANROOM_LEASE" >>`+ledger+`; echo '{"value":"`+canary+`-exec","revoke_token":"`+canary+`-token"}'`)},
+			Revoke:  []string{program("revoke", `grep -v "$CLEANROOM_LEASE" `+ledger+` >`+ledger+`.new; mv `+ledger+`.new `+ledger)},
+		}},
+	}
+	j.config.Secrets = []config.Secret{
+		{Name: "API_KEY", Provider: "folder", Path: "API_KEY", Deliver: []config.Deliver{{As: "file", Variable: "API_KEY", File: "api_key"}}},
+		{Name: "DATABASE_URL", Provider: "program", Path: "db", Deliver: []config.Deliver{{As: "env", Variable: "DATABASE_URL"}}},
+		{Name: "WELL_KEY", Provider: "folder", Path: "API_KEY", Deliver: []config.Deliver{{As: "env", Variable: "WELL_KEY"}}},
+	}
+	j.config.Policy.Rules = []config.Rule{
+		{Name: "shed", When: `project_path == "garden/shed"`, Secrets: []string{"API_KEY", "DATABASE_URL"}, Hint: "ask the gardener"},
+		{Name: "well", When: "true", Secrets: []string{"WELL_KEY"}, Stages: []string{"service:water", "get_sources"}},
+	}
+	j.variables[SecretsVariable] = "API_KEY, DATABASE_URL"
+	return j, ledger
+}
+
+func (j *job) stage(name string) sandbox.Stage {
+	j.t.Helper()
+	script := filepath.Join(j.t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("true"), 0o600); err != nil {
+		j.t.Fatal(err)
+	}
+	if err := j.executor().RunStage(j.t.Context(), script, name); err != nil {
+		j.t.Fatal(err)
+	}
+	return j.engine.stages[len(j.engine.stages)-1]
+}
+
+func leases(t *testing.T, ledger string) int {
+	t.Helper()
+	b, err := os.ReadFile(ledger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "\n")
+}
+
+// TestSecretsOfAJob: from the grant to the stage, and back at cleanup.
+func TestSecretsOfAJob(t *testing.T) {
+	j, ledger := withSecrets(t)
+	spec := j.spec()
+	if log := j.out.String(); !strings.Contains(log, "Secret DATABASE_URL: granted by rule shed, from program (revoked after the job)") ||
+		!strings.Contains(log, "Secret API_KEY: granted by rule shed, from folder (rotated ") {
+		t.Error(log)
+	}
+	if spec.Job.FilesDir != filesDir || spec.Helper.FilesDir != "" || leases(t, ledger) != 1 {
+		t.Errorf("%q, %q, %d leases", spec.Job.FilesDir, spec.Helper.FilesDir, leases(t, ledger))
+	}
+	for _, stage := range []string{"build_script", "step_script", "after_script", "step_release"} {
+		s := j.stage(stage)
+		if !slices.Contains(s.Env, "DATABASE_URL="+canary+"-exec") || !slices.Contains(s.Env, "API_KEY=/run/secrets/api_key") || !slices.Contains(s.Env, "CLEANROOM_SECRETS_DIR=/run/secrets") ||
+			len(s.Files) != 1 || s.Files[0].Name != "api_key" || s.Files[0].Mode != 0o400 || string(s.Files[0].Data) != canary+"-file" {
+			t.Errorf("%s: %+v", stage, s)
+		}
+	}
+	for _, stage := range []string{"get_sources", "prepare_script", "archive_cache", "upload_artifacts_on_success", "cleanup_file_variables"} {
+		if s := j.stage(stage); len(s.Env)+len(s.Files) > 0 {
+			t.Errorf("%s: %+v", stage, s)
+		}
+	}
+	hidden(t, j)
+	x := j.executor()
+	if err := x.CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 || len(j.engine.wiped) != 1 {
+		t.Errorf("%v, %d leases, %d wiped", err, leases(t, ledger), len(j.engine.wiped))
+	}
+	if err := x.CleanupStage(t.Context()); err != nil { // and again
+		t.Error(err)
+	}
+	var left []string
+	filepath.WalkDir(filepath.Dir(j.config.StateDir), func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && (strings.Contains(path, "/leases/") || strings.Contains(path, "/sealed/")) {
+			left = append(left, path)
+		}
+		return err
+	})
+	if len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	hidden(t, j)
+}
+
+// hidden fails for a value in a log, or on the disk but for where the
+// provider itself keeps it.
+func hidden(t *testing.T, j *job) {
+	t.Helper()
+	if strings.Contains(j.out.String()+j.log.String(), canary) {
+		t.Errorf("a value is in a log:\n%s\n%s", &j.out, &j.log)
+	}
+	filepath.WalkDir(filepath.Dir(j.config.StateDir), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, "/files/API_KEY") || strings.HasSuffix(path, "/issue") {
+			return err
+		}
+		if b, err := os.ReadFile(path); err != nil || strings.Contains(string(b), canary) {
+			t.Errorf("%s: a value, or %v", path, err)
+		}
+		return nil
+	})
+}
+
+// TestSecretsForServicesAndHelpers: only where a rule says so.
+func TestSecretsForServicesAndHelpers(t *testing.T) {
+	j, _ := withSecrets(t)
+	j.variables[SecretsVariable] = "WELL_KEY"
+	spec := j.spec()
+	want := "WELL_KEY=" + canary + "-file"
+	for i, service := range spec.Services {
+		if has := slices.Contains(service.Env, want); has != (i == 0) {
+			t.Errorf("service %s: %t", service.Image, has)
+		}
+	}
+	if s := j.stage("get_sources"); !slices.Contains(s.Env, want) {
+		t.Errorf("%+v", s)
+	}
+	if s := j.stage("build_script"); len(s.Env) > 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestSecretsAreRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*job)
+		code   int
+		want   string
+	}{
+		"other project":         {func(j *job) { j.response["job_info"].(map[string]any)["project_full_path"] = "garden/gnome" }, 55, "garden/gnome"},
+		"hint":                  {func(j *job) { j.response["job_info"].(map[string]any)["project_full_path"] = "garden/gnome" }, 55, "ask the gardener"},
+		"unknown secret":        {func(j *job) { j.variables[SecretsVariable] = "API_KEY NOBODYS" }, 55, `secret "NOBODYS": this runner has none of that name`},
+		"no rule":               {func(j *job) { j.config.Policy.Rules = j.config.Policy.Rules[1:] }, 55, "no rule grants secret"},
+		"a variable's name":     {func(j *job) { j.config.Secrets[1].Deliver[0].Variable = "SEED_KEY" }, 55, "SEED_KEY is also a variable of the job"},
+		"two of one name":       {func(j *job) { j.config.Secrets[1].Deliver[0].Variable = "API_KEY" }, 55, "API_KEY is also the name of secret API_KEY"},
+		"not in the folder":     {func(j *job) { j.config.Secrets[0].Path = "OTHER" }, 55, "OTHER"},
+		"too old":               {func(j *job) { j.config.Secrets[0].MaxAge = time.Nanosecond }, 55, "was not rotated for"},
+		"age not known":         {func(j *job) { j.config.Secrets[1].MaxAge = time.Hour }, 55, "its age is not known"},
+		"a rule that is broken": {func(j *job) { j.config.Policy.Rules[0].When = "projct_path == 'x'" }, 77, "project_path"},
+		"unknown profile":       {func(j *job) { j.variables[IdentityVariable] = "produktion" }, 55, "produktion"},
+		"image by rule":         {func(j *job) { j.config.Policy.Rules[0].Images = []string{"ruby:*"} }, 55, `image "registry.test:5000/tools/spade:2"`},
+		"service by rule":       {func(j *job) { j.config.Policy.Rules[0].Services = []string{"ruby:*"} }, 55, `service "registry.test:5000/tools/well:3"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j, ledger := withSecrets(t)
+			test.change(j)
+			j.refused(test.code, test.want)
+			if err := j.executor().CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 {
+				t.Errorf("%v, %d leases", err, leases(t, ledger))
+			}
+			hidden(t, j)
+		})
+	}
+}
+
+// TestVariablesAreNoFacts: what a job's environment says of it earns nothing.
+func TestVariablesAreNoFacts(t *testing.T) {
+	j, _ := withSecrets(t)
+	j.response["job_info"].(map[string]any)["project_full_path"] = "evil/twin"
+	j.variables["CI_PROJECT_PATH"], j.variables["CI_PROJECT_ID"], j.variables["CI_COMMIT_REF_PROTECTED"] = "garden/shed", "12", "true"
+	j.response["variables"] = append(j.response["variables"].([]any),
+		map[string]any{"key": "CI_PROJECT_PATH", "value": "garden/shed"}, map[string]any{"key": "CI_COMMIT_REF_PROTECTED", "value": "true"})
+	j.refused(55, "evil/twin")
+
+	j, _ = withSecrets(t) // a runner that tells nothing: not known is not granted
+	delete(j.response["job_info"].(map[string]any), "project_full_path")
+	j.variables["CI_PROJECT_PATH"] = "garden/shed"
+	j.refused(55, "project_path")
+}
+
+// TestSofterProfile: only a rule can grant one.
+func TestSofterProfile(t *testing.T) {
+	j, _ := withSecrets(t)
+	j.config.Policy.Rules[0].Profiles = []string{"compatible"}
+	j.variables[ProfileVariable] = "compatible"
+	if got := j.spec().Profile; got != sandbox.Compatible {
+		t.Error(got)
+	}
+	j, _ = withSecrets(t)
+	j.config.Policy.Rules[0].Profiles = []string{"compatible"}
+	j.config.Policy.Rules[0].When = `ref == "nowhere"`
+	j.variables[ProfileVariable] = "compatible"
+	j.refused(55, "rule shed")
+}
+
+// TestPrepareTwice: the runner tries again without a cleanup, and what the
+// first try was given is taken back.
+func TestPrepareTwice(t *testing.T) {
+	j, ledger := withSecrets(t)
+	j.engine.err = errors.New("engine is away")
+	if err := j.executor().PrepareStage(t.Context()); err == nil || leases(t, ledger) != 1 {
+		t.Fatalf("%v, %d leases", err, leases(t, ledger))
+	}
+	j.engine.err = nil
+	if err := j.executor().PrepareStage(t.Context()); err != nil || leases(t, ledger) != 1 {
+		t.Errorf("%v, %d leases", err, leases(t, ledger))
+	}
+	if err := j.executor().CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 {
+		t.Errorf("%v, %d leases", err, leases(t, ledger))
+	}
+}
+
+// reapable is an engine without rooms of its own.
+func (f *fakeEngine) Rooms(context.Context) ([]sandbox.RoomInfo, error) { return nil, nil }
+
+// TestReap: the journal is enough, without the room's key; and a job that
+// may still run is left alone.
+func TestReap(t *testing.T) {
+	j, ledger := withSecrets(t)
+	x := j.executor()
+	x.Call.Runner = contract.Runner().String()
+	if err := x.PrepareStage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}
+	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 1 || out.Len() > 0 {
+		t.Fatalf("while the runner lives: %v, %d leases, %s", err, leases(t, ledger), &out)
+	}
+	aged(t, j, func(h *secret.Head) { h.Runner.Start++ }) // another process has its number now
+	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 0 || !strings.Contains(out.String(), testRoom+": removed 0 things, revoked 2 of 2 leases") {
+		t.Errorf("%v, %d leases, %s", err, leases(t, ledger), &out)
+	}
+	if rooms, err := r.Rooms(t.Context()); err != nil || len(rooms) > 0 {
+		t.Errorf("%q, %v", rooms, err)
+	}
+
+	j, ledger = withSecrets(t)
+	j.spec() // with a runner that is not known
+	r.Config = j.config
+	aged(t, j, func(h *secret.Head) { h.Deadline = time.Now().Add(-time.Second) })
+	j.config.Providers = nil // the journal knows how
+	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
+		t.Errorf("%v, %d leases", err, leases(t, ledger))
+	}
+}
+
+// aged rewrites the head of the room's journal.
+func aged(t *testing.T, j *job, change func(*secret.Head)) {
+	t.Helper()
+	path := filepath.Join(j.config.DataDir, "leases", testRoom+".jsonl")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, rest, _ := strings.Cut(string(text), "\n")
+	var h secret.Head
+	if err := json.Unmarshal([]byte(first), &h); err != nil {
+		t.Fatal(err)
+	}
+	change(&h)
+	b, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(append(b, '\n'), rest...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRevokingFails: loudly, and it can be done later.
+func TestRevokingFails(t *testing.T) {
+	j, ledger := withSecrets(t)
+	j.spec()
+	revoke := j.config.Providers[1].Exec.Revoke[0]
+	text, _ := os.ReadFile(revoke)
+	os.WriteFile(revoke, []byte("#!/bin/sh\necho source is away >&2; exit 1\n"), 0o700)
+	x := j.executor()
+	if err := x.CleanupStage(t.Context()); err == nil || !strings.Contains(err.Error(), "source is away") || len(j.engine.wiped) != 1 || leases(t, ledger) != 1 ||
+		!strings.Contains(j.log.String(), "`cleanroom reap` tries again") {
+		t.Errorf("%v, %d wiped, %d leases\n%s", err, len(j.engine.wiped), leases(t, ledger), &j.log)
+	}
+	os.WriteFile(revoke, text, 0o700)
+	if err := x.CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 {
+		t.Errorf("%v, %d leases", err, leases(t, ledger))
+	}
+}
+
+func TestSecretsExitCodes(t *testing.T) {
+	call := newJob(t, "19.3").executor().Call
+	for err, want := range map[error]int{
+		secret.ErrRefused: 55, identity.ErrToken: 55, identity.ErrDisagree: 55, ErrDenied: 55,
+		identity.ErrIssuer: 77, secret.ErrLocked: 77, hostkey.ErrLoose: 77,
+		oneLine([]error{errors.New("a"), ErrDenied}): 55,
+	} {
+		if got := ExitCode(call, err); got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
+		}
+	}
+}
