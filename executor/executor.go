@@ -71,6 +71,10 @@ func Silent(err error) bool {
 // private value of the job stands. What a room printed stays in the job's log.
 func Fault(call *contract.Call, err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\n")
+	return scrub(call, text)
+}
+
+func scrub(call *contract.Call, text string) string {
 	for _, value := range call.Private() {
 		text = strings.ReplaceAll(text, value, "[private]")
 	}

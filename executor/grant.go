@@ -55,7 +55,7 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 	}
 	fields := logrus.Fields{"policy": rules.Version()}
 	for _, name := range who.Facts.Known() {
-		fields[name] = who.Facts[name].Value
+		fields[name] = scrub(x.Call, fmt.Sprint(who.Facts[name].Value))
 	}
 	x.Log.WithFields(fields).Info("facts")
 	return standing{who, rules}, nil
@@ -64,7 +64,7 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 // decide asks the policy, and keeps what it said for the admin.
 func (x *Executor) decide(s standing, kind policy.Kind, name string) (policy.Decision, error) {
 	d := s.rules.Decide(kind, name, s.Facts)
-	x.Log.WithFields(logrus.Fields{"kind": kind, "name": name, "allowed": d.Allowed, "rule": d.Rule, "reason": d.Reason}).Info("decision")
+	x.Log.WithFields(logrus.Fields{"kind": kind, "name": scrub(x.Call, name), "allowed": d.Allowed, "rule": d.Rule, "reason": scrub(x.Call, d.Reason)}).Info("decision")
 	if !d.Allowed {
 		return d, fmt.Errorf("%w: %s %q: %s", ErrDenied, kind, name, d.Reason)
 	}

@@ -32,8 +32,8 @@ pull_policies = ["never"]
 allowed = ["cleanroom/*"]
 allowed_services = ["cleanroom/service-*"]
 [room]
-service_timeout = "3s"
-entrypoint_timeout = "3s"
+service_timeout = "5s"
+entrypoint_timeout = "20s"
 `})
 	true_ := []string{"echo the script ran"}
 	service := func(i gitlab.Image) []gitlab.Image { return []gitlab.Image{i} }
@@ -51,7 +51,7 @@ entrypoint_timeout = "3s"
 			[]string{"did not run its command", `entrypoint: [""]`}},
 		"entrypoint that is not there": {gitlab.JobSpec{Image: &gitlab.Image{Name: "cleanroom/busybox", Entrypoint: []string{"/nowhere"}}}, []string{"/nowhere"}},
 		"service that never gets ready": {gitlab.JobSpec{Services: service(gitlab.Image{Name: "cleanroom/service-silent"})},
-			[]string{"is not ready after 3s", "TCP port 9999", "please wait"}},
+			[]string{"is not ready after 5s", "TCP port 9999", "please wait"}},
 		"bad port": {gitlab.JobSpec{Services: service(gitlab.Image{Name: "cleanroom/service-silent",
 			Variables: []gitlab.Variable{{Key: "HEALTHCHECK_TCP_PORT", Value: "many"}}})}, []string{"HEALTHCHECK_TCP_PORT"}},
 	} {

@@ -118,8 +118,9 @@ func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
 func (s *site) clean() {
 	s.t.Helper()
 	var left rig.Scene
-	for range 20 { // the runner removes its own folder after the job's last word
-		now, err := s.rig.Look(context.Background(), s.runner.StateDir(), s.runner.TempDir())
+	// The runner removes its own folder after the job's last word; the bound is against hanging.
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		now, err := s.rig.Look(context.Background(), s.runner.StateDir(), s.runner.TempDir(), filepath.Join(s.runner.DataDir(), "leases"))
 		if err != nil {
 			s.t.Error(err)
 			return
@@ -127,16 +128,18 @@ func (s *site) clean() {
 		if left = now.Since(s.before); leftovers(left) == 0 {
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
+		if time.Now().After(end) {
+			break
+		}
 	}
 	s.t.Errorf("left on the machine:\n%s", left)
 }
 
-// leftovers does not count the one folder that all rooms share.
+// leftovers does not count the folders that all rooms share.
 func leftovers(s rig.Scene) int {
 	n := s.Count()
 	for _, f := range s[rig.Files] {
-		if strings.HasSuffix(f, "/rooms") {
+		if strings.HasSuffix(f, "/rooms") || strings.HasSuffix(f, "/sealed") {
 			n--
 		}
 	}
@@ -162,7 +165,7 @@ func (s *site) submit(j gitlab.JobSpec) int64 {
 // wait waits until the job is over.
 func (s *site) wait(id int64) result {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 6*time.Minute)
 	defer cancel()
 	st, err := s.rig.Wait(ctx, id)
 	if err != nil {
@@ -179,7 +182,7 @@ func (s *site) run(j gitlab.JobSpec) result {
 // until waits for a text in a running job's log.
 func (s *site) until(id int64, text string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
 	if _, err := s.rig.WaitTrace(ctx, id, text); err != nil {
 		st, _ := s.rig.Job(context.Background(), id)

@@ -22,7 +22,7 @@ func TestSamplePipeline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			p, err := theRig.WaitPipeline(ctx, id)
 			if err != nil {
@@ -88,11 +88,13 @@ func TestNoCacheSurvivesByDefault(t *testing.T) {
 
 func TestTwoJobsOfOneProjectAtOnce(t *testing.T) {
 	s := install(t, rig.RunnerOptions{Concurrent: 2})
+	both := newGate(t)
 	j := gitlab.JobSpec{Project: project, Script: []string{
-		"echo $CI_JOB_ID > mine", "echo started", "sleep 3", "test $(cat mine) = $CI_JOB_ID", "ls /builds/*/*/mine | wc -l"}}
+		"echo $CI_JOB_ID > mine", "echo started", both.line(), "test $(cat mine) = $CI_JOB_ID", "ls /builds/*/*/mine | wc -l"}}
 	a, b := s.submit(j), s.submit(j)
 	s.until(a, "started")
 	s.until(b, "started")
+	both.open()
 	ra, rb := s.wait(a), s.wait(b)
 	ra.is(t, job.Success, "", 0)
 	rb.is(t, job.Success, "", 0)

@@ -153,10 +153,12 @@ func TestRegistryLogins(t *testing.T) {
 				dockerConfig(t, s, c.home)
 			}
 			c.job.Image = &gitlab.Image{Name: app, PullPolicy: []string{"always"}}
-			c.job.Script = []string{"echo it runs", "sleep 3"}
+			looked := newGate(t)
+			c.job.Script = []string{"echo it runs", looked.line()}
 			id := s.submit(c.job)
 			s.until(id, "it runs")
 			shown := inspected(t, id, app)
+			looked.open()
 			r := s.wait(id)
 			r.is(t, job.Success, "", 0)
 			r.says(t, "Pulling image "+app+" with the login from "+c.source, "Using image "+app+" (digest "+reg.Address+"/shop/app@"+reg.digest)

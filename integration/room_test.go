@@ -20,10 +20,11 @@ import (
 func TestInspectShowsNoVariable(t *testing.T) {
 	s := install(t, rig.RunnerOptions{})
 	const canary = "c4n4ry-in-a-variable"
+	looked := newGate(t)
 	id := s.submit(gitlab.JobSpec{
 		Variables: []gitlab.Variable{{Key: "SHOWN_NOWHERE", Value: canary, Public: true}, {Key: "POSTGRES_PASSWORD", Value: canary, Public: true}},
 		Services:  []gitlab.Image{{Name: "cleanroom/postgres", Alias: "db", Variables: []gitlab.Variable{{Key: "POSTGRES_DB", Value: "items"}}}},
-		Script:    []string{"echo the value has ${#SHOWN_NOWHERE} bytes", "sleep 5"}})
+		Script:    []string{"echo the value has ${#SHOWN_NOWHERE} bytes", looked.line()}})
 	s.until(id, "the value has 20 bytes")
 	out, err := exec.Command("docker", "ps", "--all", "--quiet", "--filter", "label=cleanroom.job="+strconv.FormatInt(id, 10)).Output()
 	ids := strings.Fields(string(out))
@@ -34,6 +35,7 @@ func TestInspectShowsNoVariable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	looked.open()
 	for _, word := range []string{canary, "SHOWN_NOWHERE", "POSTGRES_", "CI_JOB_TOKEN", "CI_PROJECT"} {
 		if bytes.Contains(out, []byte(word)) {
 			t.Errorf("docker inspect shows %q", word)
@@ -112,8 +114,10 @@ func TestDriverLogHoldsNoPrivateValue(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "driver.log")
 	s := install(t, rig.RunnerOptions{Config: fmt.Sprintf("[log]\nfile = %q\nlevel = \"debug\"\n", file)})
 	private := []gitlab.Variable{{Key: "SEKRIT", Value: canary, Masked: true}}
+	// A port that it waits for: without one a service is watched for a tenth of a second only, and this one is to be seen to end.
+	waited := append([]gitlab.Variable{{Key: "HEALTHCHECK_TCP_PORT", Value: "9999"}}, private...)
 	s.run(gitlab.JobSpec{Variables: private, Script: []string{"true"}, Services: []gitlab.Image{{
-		Name: "cleanroom/busybox", Entrypoint: []string{"/bin/busybox", "sh", "-c", "echo password is $SEKRIT; exit 3"}, Variables: private}}}).
+		Name: "cleanroom/busybox", Entrypoint: []string{"/bin/busybox", "sh", "-c", "echo password is $SEKRIT; exit 3"}, Variables: waited}}}).
 		says(t, "exited with code 3", "password is")
 	s.run(gitlab.JobSpec{Variables: private, Script: []string{"true"}, Image: &gitlab.Image{Name: "cleanroom/$SEKRIT", PullPolicy: []string{"if-not-present"}}})
 	b, err := os.ReadFile(file)

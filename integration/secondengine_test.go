@@ -62,12 +62,8 @@ func installAt(t *testing.T, e *rig.Engine, host, config string, top ...string) 
 			t.Errorf("left on the second engine:\n%s", left)
 		}
 		rooms := e.Rooms()
-		for range 30 {
-			if len(rooms) == 0 {
-				break
-			}
+		for end := time.Now().Add(30 * time.Second); len(rooms) > 0 && time.Now().Before(end); rooms = e.Rooms() {
 			time.Sleep(100 * time.Millisecond)
-			rooms = e.Rooms()
 		}
 		for _, p := range rooms {
 			t.Errorf("process left: %s", p)
@@ -77,12 +73,12 @@ func installAt(t *testing.T, e *rig.Engine, host, config string, top ...string) 
 }
 
 // everything is a job with a clone, a service, an artifact and time to look.
-func everything(name string) gitlab.JobSpec {
+func everything(name string, looked gate) gitlab.JobSpec {
 	return gitlab.JobSpec{Name: name, Project: project, Image: &gitlab.Image{Name: "cleanroom/busybox"},
 		Services: []gitlab.Image{mirror, {Name: "cleanroom/service-pid1"}},
 		Hooks:    inHelper("echo helper is uid $(id -u)"),
 		Script: []string{"test -f pyproject.toml && echo cloned", "wget -qO- http://mirror:8000/env | grep -c PATH", "nc cleanroom-service-pid1 9998 </dev/null",
-			"date >made-here", "id -u", "sed 's/^/uid map /' /proc/self/uid_map", "echo look now", "sleep 3"},
+			"date >made-here", "id -u", "sed 's/^/uid map /' /proc/self/uid_map", "echo look now", looked.line()},
 		Artifacts: []gitlab.Artifact{{Name: "made", Paths: []string{"made-here"}, Type: "archive", Format: "zip"}}}
 }
 
@@ -131,7 +127,8 @@ func containersOf(t *testing.T, e *rig.Engine, id int64, format string) []string
 func TestRemappedUsers(t *testing.T) {
 	e := secondEngine(t, rig.EngineOptions{Userns: true})
 	s := installAt(t, e, e.Host, "")
-	id := s.submit(everything("remapped"))
+	looked := newGate(t)
+	id := s.submit(everything("remapped", looked))
 	s.until(id, "look now")
 	for _, line := range containersOf(t, e, id, "{{.State.Pid}} {{.Name}} mode={{.HostConfig.UsernsMode}}") {
 		pid, rest, _ := strings.Cut(line, " ")
@@ -149,6 +146,7 @@ func TestRemappedUsers(t *testing.T) {
 	if by := transport(t, s); by != "socket" {
 		t.Errorf("transport %s, and the engine is local", by)
 	}
+	looked.open()
 	r := s.wait(id)
 	good(t, r)
 	if strings.Contains(r.log, "uid map          0          0") {
@@ -180,7 +178,8 @@ func TestGVisor(t *testing.T) {
 
 // inGVisor has jobs that end well, badly and early.
 func inGVisor(t *testing.T, s *site, e *rig.Engine) {
-	spec := everything("gvisor")
+	looked := newGate(t)
+	spec := everything("gvisor", looked)
 	spec.Hooks = inHelper("echo helper is uid $(id -u)", "getent hosts cleanroom-service-pid1 build.example", "getent ahostsv4 anything.example | head -1")
 	spec.Script = append([]string{"uname -r", "nslookup other.example | tail -2"}, spec.Script...)
 	id := s.submit(spec)
@@ -193,6 +192,7 @@ func inGVisor(t *testing.T, s *site, e *rig.Engine) {
 	if by := transport(t, s); by != "exec" {
 		t.Errorf("transport %s", by)
 	}
+	looked.open()
 	r := s.wait(id)
 	good(t, r)
 	r.says(t, "gvisor\n", "192.0.2.53", "192.0.2.7")
@@ -216,7 +216,8 @@ func inGVisor(t *testing.T, s *site, e *rig.Engine) {
 func TestEngineOverTCP(t *testing.T) {
 	e := secondEngine(t, rig.EngineOptions{TCP: true})
 	s := installAt(t, e, e.TCP, "")
-	id := s.submit(everything("remote"))
+	looked := newGate(t)
+	id := s.submit(everything("remote", looked))
 	s.until(id, "look now")
 	for _, line := range containersOf(t, e, id, `{{.Name}}{{range .Mounts}} {{.Type}}{{end}}`) {
 		if strings.Contains(line, "bind") {
@@ -226,6 +227,7 @@ func TestEngineOverTCP(t *testing.T) {
 	if by := transport(t, s); by != "exec" {
 		t.Errorf("transport %s", by)
 	}
+	looked.open()
 	good(t, s.wait(id))
 	out, err := e.Docker(t.Context(), "volume", "ls", "--quiet", "--filter", "label=cleanroom.tool")
 	if err != nil || len(strings.Fields(out)) != 1 {

@@ -23,7 +23,7 @@ setup_engine() {
   apt_need docker docker-cli # a package of its own in newer Debians
   say "starting the Docker Engine"
   service docker start >/dev/null 2>&1 || (setsid dockerd >"$TEST_CACHE/dockerd.log" 2>&1 &)
-  for _ in $(seq 60); do docker info >/dev/null 2>&1 && return; sleep 0.5; done
+  for _ in $(seq 240); do docker info >/dev/null 2>&1 && return; sleep 0.5; done
   say "the Docker Engine does not answer; see $TEST_CACHE/dockerd.log"; return 1
 }
 
@@ -58,6 +58,15 @@ setup_runsc() {
   [ -x "$RUNSC" ] || { say "runsc was not built"; return 1; }
 }
 
+# A Vault server, for tests of the vault provider.
+setup_vault() {
+  local built
+  built=$(integration/vault/build.sh "$TEST_CACHE/vault" | shown)
+  VAULT_SERVER=$(tail -1 <<<"$built")
+  export VAULT_SERVER
+  [ -x "$VAULT_SERVER" ] || { say "the Vault server was not built"; return 1; }
+}
+
 setup_images() { integration/images/build.sh "$@"; }
 
 # What tests call by name: most machines have all of it.
@@ -68,5 +77,5 @@ setup_tools() {
 
 # What the sample needs, what unit tests need, and what all tests need.
 setup_base() { setup_engine && setup_runner && setup_images; }
-setup_unit() { setup_base && setup_tools; }
+setup_unit() { setup_base && setup_tools && setup_vault; }
 setup_all() { setup_unit && setup_registry && setup_runsc; }

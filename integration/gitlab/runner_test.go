@@ -50,7 +50,7 @@ shutdown_timeout = 1
 	}
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
-		late := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		late.Stop()
 		if t.Failed() {
@@ -65,7 +65,7 @@ func TestRealRunner(t *testing.T) {
 			t.Parallel()
 			s := serve(t, Options{Seed: 7, Awkward: awkward})
 			startRunner(t, s)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 			defer cancel()
 			realPipeline(ctx, t, s)
 			realCancel(ctx, t, s)
@@ -142,14 +142,14 @@ func realPipeline(ctx context.Context, t *testing.T, s *Server) {
 
 func realCancel(ctx context.Context, t *testing.T, s *Server) {
 	for _, gracefully := range []bool{true, false} {
-		id := must[int64](t)(s.Submit(ctx, JobSpec{Name: "long", Script: []string{"echo REA''DY", "for i in $(seq 100); do echo tick; sleep 0.3; done"},
+		id := must[int64](t)(s.Submit(ctx, JobSpec{Name: "long", Script: []string{"echo REA''DY", "for i in $(seq 1000); do echo tick; sleep 0.3; done"},
 			AfterScript: []string{"echo af''ter $CI_JOB_STATUS"}}))
 		must[JobStatus](t)(s.WaitTrace(ctx, id, "READY"))
 		if err := s.Cancel(ctx, id, gracefully); err != nil {
 			t.Fatal(err)
 		}
 		st := must[JobStatus](t)(s.Wait(ctx, id))
-		if st.State != job.Canceled || st.LetGoAt.Sub(st.CancelAt) > 15*time.Second {
+		if st.State != job.Canceled || st.LetGoAt.Sub(st.CancelAt) > 2*time.Minute { // of five that it would go on
 			t.Errorf("%s %s after the cancel", st.State, st.LetGoAt.Sub(st.CancelAt))
 		}
 		if after := strings.Contains(string(st.Trace), "after canceled"); after != gracefully {

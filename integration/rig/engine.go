@@ -126,11 +126,10 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 	if err := e.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("a second engine: %w", err), firewall(ctx, "-D"), e.removeBridge())
 	}
-	for range 300 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if _, err = e.Docker(ctx, "version"); err == nil {
 			return e, nil
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	err = fmt.Errorf("the second engine does not come up: %w\n%s", err, e.Words())
 	return nil, errors.Join(err, e.Stop())
@@ -178,18 +177,17 @@ func (e *Engine) Stop() error {
 	failed := []error{firewall(context.Background(), "-D")}
 	select {
 	case <-ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		e.cmd.Process.Kill()
 		<-ended
-		failed = append(failed, errors.New("the second engine did not end within 30 s of TERM"))
+		failed = append(failed, fmt.Errorf("the second engine did not end within %s of TERM", patience))
 	}
 	failed = append(failed, e.removeBridge())
 	var left []string
-	for range 50 { // shims end a little after their engine
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { // shims end a little after their engine
 		if left = e.processes(); len(left) == 0 {
 			break
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	for _, p := range left {
 		failed = append(failed, fmt.Errorf("process %s is left of the second engine", p))

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -62,12 +63,11 @@ func StartRegistry(ctx context.Context, dir string) (*Registry, error) {
 	if err := r.cmd.Start(); err != nil {
 		return nil, err
 	}
-	for range 100 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if res, err := http.Get("http://" + address + "/v2/"); err == nil {
 			res.Body.Close()
 			return r, nil
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	words, _ := os.ReadFile(log.Name())
 	r.Stop()
@@ -124,12 +124,17 @@ func (r *Registry) Stop() {
 	}
 }
 
-// freeAddress is one on the loopback that was free a moment ago.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddress is one on the loopback that was free a moment ago, below the
+// ports that the kernel gives to whoever asks for any (from 32768 on, unless
+// ip_local_port_range says otherwise): so nobody is given it meanwhile.
+func freeAddress() (address string, err error) {
+	for range 100 {
+		address = fmt.Sprint("127.0.0.1:", 20000+mathrand.IntN(12000))
+		l, listening := net.Listen("tcp", address)
+		if listening == nil {
+			return address, l.Close()
+		}
+		err = listening
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }

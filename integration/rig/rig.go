@@ -52,6 +52,10 @@ func GitLabRunner() (string, error) {
 	return p, nil
 }
 
+// patience is how long something that was started may take to answer: on a
+// slow machine under load a second becomes many, and only a hang is longer.
+const patience = 2 * time.Minute
+
 var announced = regexp.MustCompile(`url=(\S+) .*runner-token=(\S+) control-token=(\S+)`)
 
 // New starts the stand-in. It runs on the host's network, at the host's
@@ -104,7 +108,7 @@ func New(ctx context.Context, o Options) (*Rig, error) {
 
 // announcement is the line that the stand-in says when it is up.
 func (r *Rig) announcement(ctx context.Context) ([]string, error) {
-	for range 200 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		out, err := docker(ctx, "logs", r.name)
 		if err != nil {
 			return nil, err
@@ -112,7 +116,6 @@ func (r *Rig) announcement(ctx context.Context) ([]string, error) {
 		if m := announced.FindStringSubmatch(out); m != nil {
 			return m, nil
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	out, _ := docker(ctx, "logs", r.name)
 	return nil, fmt.Errorf("the stand-in does not come up: %s", out)

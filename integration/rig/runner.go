@@ -42,6 +42,9 @@ func (r *Runner) StateDir() string {
 	return filepath.Join("/dev/shm", "cleanroom-"+filepath.Base(r.Dir))
 }
 
+// DataDir is cleanroom's data folder, on disk.
+func (r *Runner) DataDir() string { return filepath.Join(r.Dir, "data") }
+
 // TempDir is the runner's TMPDIR.
 func (r *Runner) TempDir() string { return filepath.Join(r.Dir, "tmp") }
 
@@ -101,7 +104,7 @@ func environ() []string {
 
 func (r *Rig) runnerConfig(w *Runner, o RunnerOptions) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "concurrent = %d\ncheck_interval = 1\nshutdown_timeout = 5\n\n[[runners]]\n", max(o.Concurrent, 1))
+	fmt.Fprintf(&b, "concurrent = %d\ncheck_interval = 1\nshutdown_timeout = 60\n\n[[runners]]\n", max(o.Concurrent, 1))
 	fmt.Fprintf(&b, "  name = \"rig\"\n  url = %q\n  clone_url = %q\n  token = %q\n  executor = %q\n  request_concurrency = %d\n  output_limit = 204800\n%s",
 		r.URL, r.URL, r.Token, o.Executor, max(o.Concurrent, 1), o.Extra)
 	if r.CA != "" {
@@ -119,7 +122,7 @@ func (r *Rig) runnerConfig(w *Runner, o RunnerOptions) string {
 // register has cleanroom write itself into the runner's configuration, as an
 // admin would.
 func (r *Rig) register(ctx context.Context, w *Runner, config string, o RunnerOptions) error {
-	text := fmt.Sprintf("state_dir = %q\n%s", w.StateDir(), o.Config)
+	text := fmt.Sprintf("state_dir = %q\ndata_dir = %q\n%s", w.StateDir(), w.DataDir(), o.Config)
 	if err := os.WriteFile(w.CleanroomConfig(), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -142,10 +145,10 @@ func (w *Runner) Stop() error {
 	w.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute): // more than shutdown_timeout
 		w.cmd.Process.Kill()
 		<-done
-		return errors.New("gitlab-runner did not end within 30 s of TERM")
+		return errors.New("gitlab-runner did not end within 2 min of TERM")
 	}
 	return os.RemoveAll(w.StateDir())
 }

@@ -1,0 +1,271 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cleanroom/integration/gitlab"
+	"cleanroom/integration/gitlab/job"
+	"cleanroom/integration/rig"
+)
+
+// vaulted is a site whose secrets come from a Vault, which makes users of a
+// PostgreSQL.
+type vaulted struct {
+	*site
+	vault    *rig.Vault
+	postgres *rig.Postgres
+}
+
+// startVault starts a Vault that the runner reaches, for one test.
+func startVault(t *testing.T) *rig.Vault {
+	t.Helper()
+	v, err := rig.StartVault(t.Context(), theRig.Address+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+// withVault: the shop's project may have a user of the database, which lives
+// for ttl and twice as long when it is renewed. Vault itself knows the shop
+// only, the policy lets everybody ask for OTHER.
+func withVault(t *testing.T, ttl time.Duration, more string) *vaulted {
+	t.Helper()
+	ctx := t.Context()
+	v := &vaulted{vault: startVault(t)}
+	var err error
+	if v.postgres, err = rig.StartPostgres(ctx, theRig.Address+":0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.postgres.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(
+		v.vault.TrustGitLab(ctx, theRig), v.vault.Database(ctx, v.postgres, "shop", ttl), v.vault.Put(ctx, "shop/api", map[string]any{"key": "canary-of-the-kv-store"}),
+		v.vault.Role(ctx, "shop", project, `path "database/creds/shop" { capabilities = ["read"] }
+path "secret/data/shop/*" { capabilities = ["read"] }`),
+	); err != nil {
+		t.Fatal(err)
+	}
+	v.site = install(t, rig.RunnerOptions{Config: fmt.Sprintf(`
+[[identity.issuer]]
+url = %q
+audience = "https://cleanroom.test"
+[[provider]]
+name = "vault"
+kind = "vault"
+[provider.vault]
+address = %q
+ca_file = %q
+role = "shop"
+token = "VAULT_ID_TOKEN"
+[[secret]]
+name = "DATABASE_URL"
+provider = "vault"
+path = "database/creds/shop"
+[[secret.deliver]]
+value = "postgresql+psycopg2://{{.username}}:{{.password | urlquery}}@%s/shop"
+[[secret]]
+name = "API_KEY"
+provider = "vault"
+path = "secret/shop/api"
+[[secret]]
+name = "OTHER"
+provider = "vault"
+path = "database/creds/shop"
+[[secret.deliver]]
+value = "{{.password}}"
+[[policy.rule]]
+name = "shop"
+when = 'project_path == "shop/items"'
+secrets = ["DATABASE_URL", "API_KEY"]
+hint = "the shop's database is the shop's"
+[[policy.rule]]
+name = "everybody"
+when = "true"
+secrets = ["OTHER"]
+%s`, theRig.URL, v.vault.URL, v.vault.CA, v.postgres.Address, more)})
+	return v
+}
+
+// spec is a job that asks for the database.
+func (v *vaulted) spec(script ...string) gitlab.JobSpec {
+	return gitlab.JobSpec{Project: project, IDTokens: map[string][]string{"VAULT_ID_TOKEN": {rig.VaultAudience}},
+		Variables: asking("DATABASE_URL,API_KEY"), Script: script}
+}
+
+// roles of the database that are there now.
+func (v *vaulted) roles() []string {
+	v.t.Helper()
+	roles, err := v.postgres.Roles(v.t.Context())
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return roles
+}
+
+// revoked fails the test for what Vault still has out.
+func (v *vaulted) revoked() {
+	v.t.Helper()
+	ctx := v.t.Context()
+	leases, err := v.vault.Leases(ctx, "database/creds/shop")
+	if roles := v.roles(); err != nil || len(roles)+len(leases) > 0 {
+		v.t.Errorf("%v: the database has the users %q, Vault the leases %q", err, roles, leases)
+	}
+}
+
+const connect = `python3 -c 'import os, sqlalchemy as s; print("the database says", s.create_engine(os.environ["DATABASE_URL"]).connect().execute(s.text("select current_user")).scalar())'`
+
+// TestDatabaseUserOfAJob: it is made for the job, is used by the sample's
+// tests, and is gone afterwards, however the job ended.
+func TestDatabaseUserOfAJob(t *testing.T) {
+	v := withVault(t, time.Hour, graceful)
+	hold := []string{connect, "echo holding; sleep 600"}
+	t.Run("success", func(t *testing.T) {
+		v := v.in(t)
+		r := v.run(v.spec("python3 -m pytest -q tests/test_items.py", connect, `echo "the api key has $(printenv API_KEY | wc -c)"`))
+		r.is(t, job.Success, "", 0)
+		r.says(t, "[100%]", "the database says v-", "the api key has 23", "Secret DATABASE_URL: granted by rule shop, from vault (", "Secret API_KEY: granted by rule shop, from vault (version 1, rotated ")
+		r.hides(t, "canary-of-the-kv-store")
+		v.revoked()
+		if tokens, err := v.vault.Tokens(t.Context()); err != nil || len(tokens) > 0 {
+			t.Errorf("tokens live on: %q, %v", tokens, err)
+		}
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		v := v.in(t)
+		id := v.submit(v.spec(hold...))
+		v.until(id, "holding")
+		if n := len(v.roles()); n != 1 {
+			t.Errorf("%d users while the job runs", n)
+		}
+		if err := theRig.Cancel(t.Context(), id, false); err != nil {
+			t.Fatal(err)
+		}
+		if r := v.wait(id); r.State != job.Canceled {
+			t.Errorf("%s\n%s", r.State, r.log)
+		}
+		v.revoked()
+	})
+	t.Run("timed out", func(t *testing.T) {
+		v := v.in(t)
+		spec := v.spec(hold...)
+		spec.Timeout = 15 * time.Second
+		r := v.run(spec)
+		r.says(t, "holding")
+		if r.FailureReason != "job_execution_timeout" {
+			t.Errorf("%s %s\n%s", r.State, r.FailureReason, r.log)
+		}
+		v.revoked()
+	})
+	t.Run("denied", func(t *testing.T) {
+		v := v.in(t)
+		if _, err := theRig.AddProject(t.Context(), gitlab.Project{Path: "evil/items", Dir: "sample"}); err != nil {
+			t.Fatal(err)
+		}
+		spec := v.spec("echo the script ran")
+		spec.Project = "evil/items"
+		r := v.run(spec)
+		r.is(t, job.Failed, "script_failure", 1)
+		r.says(t, `secret "DATABASE_URL"`, "rule shop", `"evil/items"`, "the shop's database is the shop's")
+		r.hides(t, "the script ran")
+		spec.Variables = asking("OTHER") // the policy lets it, Vault does not
+		r = v.run(spec)
+		r.is(t, job.Failed, "script_failure", 1)
+		r.says(t, "secret OTHER", "vault", "project_path")
+		v.revoked()
+	})
+}
+
+// in is the same site, in a part of the test.
+func (v *vaulted) in(t *testing.T) *vaulted {
+	s := *v.site
+	s.t = t
+	return &vaulted{&s, v.vault, v.postgres}
+}
+
+// TestRunnerIsKilledWithALease: nobody calls cleanup; reap needs neither the
+// runner's memory nor the job's key.
+func TestRunnerIsKilledWithALease(t *testing.T) {
+	v := withVault(t, time.Hour, graceful)
+	id := v.submit(v.spec(connect, "echo holding; sleep 600"))
+	v.until(id, "holding")
+	if out := v.cleanroom("reap"); strings.Contains(out, "revoked") || len(v.roles()) != 1 {
+		t.Errorf("reap ended a job that runs: %s", out)
+	}
+	if err := v.runner.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = v.runner.Wait()
+	v.vault.Down()
+	if out, err := v.tryCleanroom("reap"); err == nil {
+		t.Errorf("reap says that all is well while Vault is down: %s", out)
+	}
+	if err := v.vault.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out := v.cleanroom("reap"); !strings.Contains(out, "revoked 3 of 3 leases") && !strings.Contains(out, "revoked 2 of 2 leases") {
+		t.Errorf("reap says %s", out)
+	}
+	v.revoked()
+	for v.running("cleanroom") {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err := os.RemoveAll(v.runner.TempDir()); err != nil { // the runner's own, which a killed one leaves
+		t.Error(err)
+	}
+}
+
+// TestPrepareIsKilledAnywhere: at whatever instant, what Vault gave until then
+// is taken back.
+func TestPrepareIsKilledAnywhere(t *testing.T) {
+	v := withVault(t, time.Hour, "")
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 4 {
+		id := v.submit(v.spec(connect))
+		killed := 0
+		for over := false; !over && killed < 2; {
+			if pid := v.driver("prepare"); pid > 0 {
+				time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+				if syscall.Kill(pid, syscall.SIGKILL) == nil {
+					killed++
+				}
+			}
+			st, err := theRig.Job(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			over = st.State.Final()
+		}
+		r := v.wait(id)
+		t.Logf("prepare was killed %d times, the job ended as %s", killed, r.State)
+		v.revoked()
+	}
+}
+
+// TestLeaseIsRenewed while a stage runs longer than it lives.
+func TestLeaseIsRenewed(t *testing.T) {
+	v := withVault(t, 20*time.Second, "")
+	r := v.run(v.spec(connect, "sleep 25", connect))
+	r.is(t, job.Success, "", 0)
+	if n := strings.Count(r.log, "the database says v-"); n != 2 {
+		t.Errorf("the database let the job in %d times\n%s", n, r.log)
+	}
+	v.revoked()
+}
