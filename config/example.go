@@ -12,7 +12,7 @@ var explain = map[string]string{
 	"state_dir": "What a room needs between two commands. Should be on tmpfs, root's own, mode 0700.",
 	"data_dir": "What must outlive a reboot, none of it in the clear: the host's key, the journal of leases,\n" +
 		"the store of secrets, issuers' public keys.",
-	"profile":   "How hard a room's walls are: compatible, hardened or strict. A job can only ask for a\nharder one than this, with the variable CLEANROOM_PROFILE.",
+	"profile": "How hard a room's walls are: compatible, hardened or strict. A job can only ask for a\nharder one than this, with the variable CLEANROOM_PROFILE.",
 
 	"engine.host":      "Address of the Docker Engine, like unix:///var/run/docker.sock or ssh://HOST.\nEmpty: DOCKER_HOST, or the local socket.",
 	"engine.runtime":   "OCI runtime that the engine knows (runc, runsc, ...). Empty: the engine's default.",

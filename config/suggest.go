@@ -25,15 +25,30 @@ func didYouMean(near string) string {
 	return "; did you mean " + near + "?"
 }
 
-// nearest is the known name at most a third of its letters away, or nothing.
 func nearest(name string, known []key, text func(key) string) string {
-	best, found := len(name)/3+1, ""
-	if len(name) > 100 {
+	var names []string
+	for _, k := range known {
+		names = append(names, text(k))
+	}
+	return Nearest(name, names)
+}
+
+// maxNear bounds the names that Nearest compares, in bytes.
+const maxNear = 100
+
+// Nearest is the candidate at most a third of the name's letters away (two,
+// which is two letters in the wrong order, where there are few), or nothing.
+func Nearest(name string, candidates []string) string {
+	best, found := min(max(2, len(name)/3)+1, len(name)), ""
+	if len(name) > maxNear {
 		return ""
 	}
-	for _, k := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(text(k))); d < best {
-			best, found = d, text(k)
+	for _, c := range candidates {
+		if len(c) > maxNear {
+			continue
+		}
+		if d := distance(strings.ToLower(name), strings.ToLower(c)); d < best {
+			best, found = d, c
 		}
 	}
 	return found

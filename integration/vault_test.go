@@ -26,7 +26,7 @@ type vaulted struct {
 // startVault starts a Vault that the runner reaches, for one test.
 func startVault(t *testing.T) *rig.Vault {
 	t.Helper()
-	v, err := rig.StartVault(t.Context(), theRig.Address+":0")
+	v, err := rig.StartVault(t.Context(), theRig.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func withVault(t *testing.T, ttl time.Duration, more string) *vaulted {
 	ctx := t.Context()
 	v := &vaulted{vault: startVault(t)}
 	var err error
-	if v.postgres, err = rig.StartPostgres(ctx, theRig.Address+":0"); err != nil {
+	if v.postgres, err = rig.StartPostgres(ctx, theRig.Address); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

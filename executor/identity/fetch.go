@@ -3,14 +3,11 @@ package identity
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
@@ -19,31 +16,6 @@ import (
 
 // maxAnswer bounds what is read of an issuer's answer, in bytes.
 const maxAnswer = 1 << 20
-
-// newClient trusts the authorities of a PEM file and no others; without one,
-// the host's.
-func newClient(caFile string) (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.DisableKeepAlives = true // one or two requests in a process's life
-	transport.MaxResponseHeaderBytes = 64 << 10
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", caFile)
-		}
-		transport.TLSClientConfig.RootCAs = pool
-	}
-	return &http.Client{
-		Transport: transport,
-		// Where the keys come from is pinned: nobody sends us elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
-}
 
 // fetch reads the issuer's keys from the network.
 func (i *issuer) fetch(ctx context.Context) (json.RawMessage, []jose.JSONWebKey, error) {

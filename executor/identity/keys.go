@@ -9,6 +9,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"cleanroom/config"
+	"cleanroom/executor/https"
 )
 
 // pause is the least time between two readings of an issuer's keys because a
@@ -29,11 +30,11 @@ func newIssuer(c config.Issuer, cacheDir string) (*issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(c.CAFile)
+	transport, err := https.Transport(c.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ca_file: %w", err)
 	}
-	i := &issuer{Issuer: c, algorithms: list, client: client}
+	i := &issuer{Issuer: c, algorithms: list, client: https.Client(transport)}
 	i.cache, err = newCache(cacheDir, i)
 	return i, err
 }

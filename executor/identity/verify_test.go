@@ -112,7 +112,7 @@ func TestNewVerifier(t *testing.T) {
 		{[]config.Issuer{{URL: "ftp://gitlab.test"}}, "must be one like"},
 		{[]config.Issuer{{URL: ""}}, "must be one like"},
 		{[]config.Issuer{{URL: "https://gitlab.test"}, {URL: "https://gitlab.test"}}, "there twice"},
-		{[]config.Issuer{{URL: "https://gitlab.test", CAFile: "/dev/null"}}, "holds no certificate"},
+		{[]config.Issuer{{URL: "https://gitlab.test", CAFile: "/dev/null"}}, "holds no PEM certificate"},
 		{[]config.Issuer{{URL: "https://gitlab.test", CAFile: "/none"}}, "no such file"},
 	} {
 		if _, err := NewVerifier(config.Identity{Issuers: test.issuers}, ""); err == nil || !strings.Contains(err.Error(), test.line) {

@@ -2,8 +2,9 @@ package policy
 
 import (
 	"strconv"
-	"strings"
 	"unicode/utf8"
+
+	"cleanroom/config"
 )
 
 // maxQuote bounds what a message repeats of a name or a value, in bytes.
@@ -25,48 +26,8 @@ func short(s string, most int) string {
 
 // didYouMean names the candidate that is nearest, if one is near.
 func didYouMean(name string, candidates []string) string {
-	if near := nearest(name, candidates); near != "" {
+	if near := config.Nearest(name, candidates); near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""
-}
-
-// nearest is the candidate at most a third of its letters away (two, which is
-// two letters in the wrong order, where there are few), or nothing.
-func nearest(name string, candidates []string) string {
-	best, found := min(max(2, len(name)/3)+1, len(name)), ""
-	if len(name) > maxQuote {
-		return ""
-	}
-	for _, c := range candidates {
-		if len(c) > maxQuote {
-			continue
-		}
-		if d := distance(strings.ToLower(name), strings.ToLower(c)); d < best {
-			best, found = d, c
-		}
-	}
-	return found
-}
-
-// distance is how many letters have to be put in, taken out or changed
-// (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

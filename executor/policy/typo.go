@@ -9,6 +9,8 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
+
+	"cleanroom/config"
 )
 
 var (
@@ -78,7 +80,7 @@ func undeclared(name, near string) string {
 	if slices.Contains(macros, name) {
 		return name + "() and CEL's other macros are not available: facts have no parts to go through"
 	}
-	if fact := nearest(name, factNames()); fact != "" {
+	if fact := config.Nearest(name, factNames()); fact != "" {
 		near = fact
 	}
 	if near != "" {

@@ -102,7 +102,7 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 		args = append(args, "--userns-remap=default")
 	}
 	if o.TCP {
-		address, err := freeAddress()
+		address, err := freeAddress("127.0.0.1")
 		if err != nil {
 			return nil, err
 		}

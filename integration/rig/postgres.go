@@ -21,18 +21,17 @@ type Postgres struct {
 	name, user, password, database string
 }
 
-// StartPostgres starts one that listens on addr (host:port, the host an IP
-// address of this machine; port 0: any). Stop removes all of it.
-func StartPostgres(ctx context.Context, addr string) (*Postgres, error) {
-	free, err := net.Listen("tcp", addr)
+// StartPostgres starts one that listens on a free port of host, an IP address
+// of this machine. Stop removes all of it.
+func StartPostgres(ctx context.Context, host string) (*Postgres, error) {
+	address, err := freeAddress(host)
 	if err != nil {
 		return nil, err
 	}
 	p := &Postgres{
-		Address: free.Addr().String(), name: "standin-postgres-" + strings.ToLower(rand.Text()[:8]),
+		Address: address, name: "standin-postgres-" + strings.ToLower(rand.Text()[:8]),
 		user: "admin", password: rand.Text(), database: "shop",
 	}
-	free.Close()
 	p.Admin = fmt.Sprintf("postgresql://%s:%s@%s/%s", p.user, p.password, p.Address, p.database)
 	if err := p.begin(ctx); err != nil {
 		return nil, errors.Join(err, p.Stop())
@@ -60,8 +59,13 @@ func (p *Postgres) begin(ctx context.Context) error {
 		return err
 	}
 	for range 600 {
-		if c, err := net.DialTimeout("tcp", p.Address, time.Second); err == nil { // its port opens when it is ready
-			return c.Close()
+		// The port is the server's that stays, and not that which made the
+		// database; when it opens, that one may still be starting up.
+		if c, err := net.DialTimeout("tcp", p.Address, time.Second); err == nil {
+			c.Close()
+			if _, err := p.Query(ctx, "select 1"); err == nil {
+				return nil
+			}
 		}
 		if err := ctx.Err(); err != nil {
 			return err

@@ -36,7 +36,7 @@ func StartRegistry(ctx context.Context, dir string) (*Registry, error) {
 	if err != nil {
 		return nil, errors.New("docker-registry is not installed: run `make integration`, which brings it")
 	}
-	address, err := freeAddress()
+	address, err := freeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -124,12 +124,11 @@ func (r *Registry) Stop() {
 	}
 }
 
-// freeAddress is one on the loopback that was free a moment ago, below the
-// ports that the kernel gives to whoever asks for any (from 32768 on, unless
+// freeAddress is one of a host that was free a moment ago, below the ports that the kernel gives to whoever asks for any (from 32768 on, unless
 // ip_local_port_range says otherwise): so nobody is given it meanwhile.
-func freeAddress() (address string, err error) {
+func freeAddress(host string) (address string, err error) {
 	for range 100 {
-		address = fmt.Sprint("127.0.0.1:", 20000+mathrand.IntN(12000))
+		address = net.JoinHostPort(host, fmt.Sprint(20000+mathrand.IntN(12000)))
 		l, listening := net.Listen("tcp", address)
 		if listening == nil {
 			return address, l.Close()

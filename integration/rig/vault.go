@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -35,14 +34,14 @@ type Vault struct {
 	cmd               *exec.Cmd
 }
 
-// StartVault starts one that listens on addr (host:port, the host an IP
-// address; port 0: any). Stop removes all of it.
-func StartVault(ctx context.Context, addr string) (*Vault, error) {
-	host, _, err := net.SplitHostPort(addr)
+// StartVault starts one that listens on a free port of host, an IP address of
+// this machine. Stop removes all of it.
+func StartVault(ctx context.Context, host string) (*Vault, error) {
+	address, err := freeAddress(host)
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{listen: addr, root: "root-" + rand.Text()}
+	v := &Vault{listen: address, root: "root-" + rand.Text()}
 	if v.dir, err = os.MkdirTemp("", "cleanroom-vault-"); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // them away even when they own something, and keeps what it knows while it is down.
 func TestVaultAndPostgres(t *testing.T) {
 	ctx := t.Context()
-	v, err := StartVault(ctx, "127.0.0.1:0")
+	v, err := StartVault(ctx, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestVaultAndPostgres(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	p, err := StartPostgres(ctx, "127.0.0.1:0")
+	p, err := StartPostgres(ctx, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestVaultTrustsGitLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	v, err := StartVault(ctx, "127.0.0.1:0")
+	v, err := StartVault(ctx, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

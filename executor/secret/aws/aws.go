@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"cleanroom/config"
+	"cleanroom/executor/https"
 	"cleanroom/executor/secret"
 )
 
@@ -59,7 +60,7 @@ func New(p config.Provider) (*Provider, error) {
 		return fail("region", fmt.Sprintf("%q must be a region, like eu-central-1", p.AWS.Region))
 	}
 	if p.AWS.Endpoint != "" {
-		if err := checkURL(p.AWS.Endpoint); err != nil {
+		if err := https.CheckURL(p.AWS.Endpoint); err != nil {
 			return fail("endpoint", err.Error())
 		}
 	}

@@ -3,20 +3,18 @@ package aws
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"cleanroom/executor/https"
 	"cleanroom/executor/secret"
 	"cleanroom/executor/secret/quote"
 )
@@ -30,44 +28,17 @@ const (
 
 var errTooMuch = fmt.Errorf("the answer of STS has more than %d bytes: see whether aws.endpoint is an STS", maxBody)
 
-// checkURL takes https, and http where nobody but this machine listens.
-func checkURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.RawQuery != "" {
-		return fmt.Errorf("%q must be a URL, like https://sts.eu-central-1.amazonaws.com", quote.Text(text, maxShown))
-	}
-	host := u.Hostname()
-	ip := net.ParseIP(host)
-	if u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || ip != nil && ip.IsLoopback()) {
-		return nil
-	}
-	return fmt.Errorf("%q must be an https URL: tokens would go over the network in the clear", quote.Text(text, maxShown))
-}
-
 // newClient makes requests of at most timeout, follows no redirects, and
 // trusts the authorities of caFile alone; empty means the system's.
 func newClient(caFile string, timeout time.Duration) (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.DisableKeepAlives = true
-	transport.MaxResponseHeaderBytes = 64 << 10
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, err
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", caFile)
-		}
-		transport.TLSClientConfig.RootCAs = pool
+	transport, err := https.Transport(caFile)
+	if err != nil {
+		return nil, err
 	}
-	return &http.Client{
-		Transport:     bounded{transport},
-		Timeout:       timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
+	transport.Proxy = nil
+	client := https.Client(bounded{transport})
+	client.Timeout = timeout
+	return client, nil
 }
 
 // bounded makes the whole exchange before it returns. The SDK would read an

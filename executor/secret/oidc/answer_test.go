@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"cleanroom/executor/https"
 )
 
 func TestExpires(t *testing.T) {
@@ -120,7 +122,7 @@ func FuzzDiscovery(f *testing.F) {
 			return
 		}
 		for _, url := range []string{e.Token, e.Revoke, e.Introspect} {
-			if url != "" && !strings.HasPrefix(strings.ToLower(url), "https://") && checkURL(url) != nil {
+			if url != "" && !strings.HasPrefix(strings.ToLower(url), "https://") && https.CheckURL(url) != nil {
 				t.Errorf("%q", url)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"cleanroom/executor/https"
 	"cleanroom/executor/secret"
 )
 
@@ -78,7 +79,7 @@ func parseDiscovery(body []byte, issuer string) (*endpoints, error) {
 		if url == "" {
 			continue
 		}
-		if err := checkURL(url); err != nil {
+		if err := https.CheckURL(url); err != nil {
 			return nil, fmt.Errorf("%w: its document's %s: %w", secret.ErrRefused, name, err)
 		}
 	}

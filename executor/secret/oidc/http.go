@@ -2,16 +2,12 @@ package oidc
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 
 	"cleanroom/executor/secret/quote"
@@ -24,44 +20,7 @@ const (
 	maxShown = 300
 )
 
-// checkURL takes https, and http where nobody but this machine listens.
-func checkURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("%q must be a URL, like https://id.example.com", bounded(text))
-	}
-	host := u.Hostname()
-	ip := net.ParseIP(host)
-	if u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || ip != nil && ip.IsLoopback()) {
-		return nil
-	}
-	return fmt.Errorf("%q must be an https URL: tokens would go over the network in the clear", bounded(text))
-}
-
 func bounded(text string) string { return quote.Text(text, maxShown) }
-
-// newClient trusts the authorities of caFile alone; empty means the system's.
-func newClient(caFile string) (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.DisableKeepAlives = true // two or three requests in a job's life
-	transport.MaxResponseHeaderBytes = 64 << 10
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, err
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", caFile)
-		}
-		transport.TLSClientConfig.RootCAs = pool
-	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
-}
 
 // client is who we are at the provider; all empty: nobody.
 type client struct {

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"cleanroom/config"
+	"cleanroom/executor/https"
 	"cleanroom/executor/secret"
 	"cleanroom/executor/secret/file"
 )
@@ -57,7 +58,7 @@ func New(p config.Provider) (*Provider, error) {
 	}
 	o := p.OIDC
 	for key, value := range map[string]string{"issuer": o.Issuer, "token_url": o.TokenURL, "revoke_url": o.RevokeURL} {
-		if err := checkURL(value); value != "" && err != nil {
+		if err := https.CheckURL(value); value != "" && err != nil {
 			return fail(key, err.Error())
 		}
 	}
@@ -73,14 +74,14 @@ func New(p config.Provider) (*Provider, error) {
 	case o.Grant != "token_exchange" && o.Grant != "client_credentials":
 		return fail("grant", "must be token_exchange or client_credentials")
 	}
-	client, err := newClient(o.CAFile)
+	transport, err := https.Transport(o.CAFile)
 	if err != nil {
 		return fail("ca_file", err.Error())
 	}
 	if p.Timeout <= 0 {
 		p.Timeout = defaultTimeout
 	}
-	return &Provider{name: p.Name, timeout: p.Timeout, oidc: o, http: client, now: time.Now}, nil
+	return &Provider{name: p.Name, timeout: p.Timeout, oidc: o, http: https.Client(transport), now: time.Now}, nil
 }
 
 // kept is the credential of a lease: what revoking needs.

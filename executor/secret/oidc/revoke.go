@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"cleanroom/executor/https"
 	"cleanroom/executor/secret"
 )
 
@@ -24,7 +25,7 @@ func (p *Provider) Revoke(ctx context.Context, l secret.Lease) error {
 		return nil
 	}
 	var k kept
-	if err := json.Unmarshal(l.Credential, &k); err != nil || k.AccessToken == "" || checkURL(k.Revoke) != nil {
+	if err := json.Unmarshal(l.Credential, &k); err != nil || k.AccessToken == "" || https.CheckURL(k.Revoke) != nil {
 		return fmt.Errorf("the lease %s does not hold what revoking needs: revoke it at the provider", l.ID)
 	}
 	as, err := p.client(k.Post)

@@ -2,14 +2,10 @@ package vault
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -17,46 +13,12 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"cleanroom/config"
+	"cleanroom/executor/https"
 )
 
 // maxBody bounds an answer, in bytes. A KV secret has at most 1 MiB
 // (https://developer.hashicorp.com/vault/docs/internals/limits).
 const maxBody = 2 << 20
-
-// checkAddress takes https, and http where nobody but this machine listens.
-func checkAddress(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.RawQuery != "" {
-		return errors.New("must be a URL, like https://vault.example.com:8200")
-	}
-	ip := net.ParseIP(u.Hostname())
-	if u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()) {
-		return nil
-	}
-	return fmt.Errorf("%s must be an https URL: tokens would go over the network in the clear", u.Redacted())
-}
-
-// newTransport trusts the authorities of the CA file alone; without one, the
-// system's.
-func newTransport(caFile string) (*http.Transport, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.DisableKeepAlives = true // a few requests in a job's life
-	transport.MaxResponseHeaderBytes = 64 << 10
-	if caFile == "" {
-		return transport, nil
-	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", caFile)
-	}
-	transport.TLSClientConfig.RootCAs = pool
-	return transport, nil
-}
 
 // newClient makes a client that knows what the configuration says and nothing
 // else.
@@ -64,11 +26,8 @@ func newClient(c config.Vault, transport http.RoundTripper) (*api.Client, error)
 	restore := hideEnvironment()
 	defer restore()
 	client, err := api.NewClient(&api.Config{
-		Address: strings.TrimSuffix(c.Address, "/"),
-		HttpClient: &http.Client{
-			Transport:     bounded{transport},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		Address:          strings.TrimSuffix(c.Address, "/"),
+		HttpClient:       https.Client(bounded{transport}),
 		DisableRedirects: true,
 		// A login that is sent twice is two tokens, one of which nobody knows.
 		MaxRetries: 0,

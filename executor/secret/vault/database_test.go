@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -39,13 +40,16 @@ func postgres(t *testing.T) *database {
 	if theDatabase != nil {
 		return theDatabase
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	// Below the ports that the kernel gives to whoever asks for any.
+	port := ""
+	for port == "" {
+		try := fmt.Sprint(20000 + mathrand.IntN(12000))
+		if free, err := net.Listen("tcp", "127.0.0.1:"+try); err == nil {
+			free.Close()
+			port = try
+		}
 	}
-	address := free.Addr().String()
-	_, port, _ := net.SplitHostPort(address)
-	free.Close()
+	address := "127.0.0.1:" + port
 	theDatabase = &database{name: "vault-test-" + strings.ToLower(rand.Text()[:8]), address: address, admin: rand.Text()}
 	d := theDatabase
 	env := write(t, "POSTGRES_PASSWORD="+d.admin+"\n", 0o600)
@@ -54,9 +58,13 @@ func postgres(t *testing.T) *database {
 		t.Fatal(err)
 	}
 	for range 600 {
-		if c, err := net.Dial("tcp", address); err == nil { // the port opens when it is ready
+		// The port is the server's that stays, and not that which made the
+		// database; when it opens, that one may still be starting up.
+		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
-			return d
+			if _, err := d.ask("select 1"); err == nil {
+				return d
+			}
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -76,12 +84,16 @@ func removeDatabase() {
 // query runs SQL over the container's own socket.
 func (d *database) query(t *testing.T, sql string) string {
 	t.Helper()
-	_, port, _ := net.SplitHostPort(d.address)
-	out, err := docker("exec", d.name, "psql", "-AtqX", "-h", "/tmp", "-p", port, "-U", "postgres", "-c", sql)
+	out, err := d.ask(sql)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+func (d *database) ask(sql string) (string, error) {
+	_, port, _ := net.SplitHostPort(d.address)
+	return docker("exec", d.name, "psql", "-AtqX", "-h", "/tmp", "-p", port, "-U", "postgres", "-c", sql)
 }
 
 func (d *database) has(t *testing.T, role string) bool {

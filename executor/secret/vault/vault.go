@@ -31,6 +31,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"cleanroom/config"
+	"cleanroom/executor/https"
 	"cleanroom/executor/secret"
 )
 
@@ -55,7 +56,7 @@ func New(p config.Provider) (*Vault, error) {
 		return nil, fmt.Errorf("%w: provider %s: vault.%s: %s", config.ErrConfig, p.Name, key, what)
 	}
 	c := p.Vault
-	if err := checkAddress(c.Address); err != nil {
+	if err := https.CheckURL(c.Address); err != nil {
 		return fail("address", err.Error())
 	}
 	switch c.Auth {
@@ -78,7 +79,7 @@ func New(p config.Provider) (*Vault, error) {
 	if v.timeout <= 0 {
 		v.timeout = defaultTimeout
 	}
-	transport, err := newTransport(c.CAFile)
+	transport, err := https.Transport(c.CAFile)
 	if err != nil {
 		return fail("ca_file", err.Error())
 	}
