@@ -18,9 +18,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/distribution/reference"
 	"github.com/docker/go-units"
+
+	"cleanroom/config/glob"
 )
 
 // The engine refuses to make a container with less memory than this (bytes).
@@ -187,8 +188,10 @@ func (c *checker) image(name, image string) {
 }
 
 func (c *checker) globs(name string, globs []string) {
-	for _, glob := range globs {
-		c.check(glob != "" && doublestar.ValidatePattern(glob), name, glob, "a glob, like registry.example.com/**")
+	for _, pattern := range globs {
+		if err := glob.Check(pattern); err != nil {
+			c.fail(name, pattern, "a glob, like registry.example.com/**: "+err.Error())
+		}
 	}
 }
 

@@ -12,8 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
-
+	"cleanroom/config/glob"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/policy"
 	"cleanroom/executor/registry"
@@ -171,7 +170,7 @@ func (x *Executor) serviceContainer(asked contract.RoomService, auth sandbox.Cre
 
 // allowed matches a name as the job writes it; no list allows every name.
 func allowed(what, name string, globs []string) error {
-	if len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool { return doublestar.MatchUnvalidated(g, name) }) {
+	if len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool { return glob.Match(g, name) }) {
 		return nil
 	}
 	return fmt.Errorf("%w: %s %q is not allowed on this runner (allowed: %s): use one of these, or ask the runner's admin", ErrDenied, what, name, strings.Join(globs, ", "))

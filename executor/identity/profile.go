@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
-
 	"cleanroom/config"
+	"cleanroom/config/glob"
 )
 
 // Verdict is what one rule of a profile says of a token.
@@ -60,10 +59,7 @@ func Verdicts(p config.TokenProfile, t *Token, now time.Time) []Verdict {
 // matches says whether one of the globs (doublestar: * stops at a slash)
 // matches; a pattern that is none matches nothing but itself.
 func matches(globs []string, value string) bool {
-	return slices.ContainsFunc(globs, func(glob string) bool {
-		ok, err := doublestar.Match(glob, value)
-		return err == nil && ok || glob == value
-	})
+	return slices.ContainsFunc(globs, func(pattern string) bool { return pattern == value || glob.Match(pattern, value) })
 }
 
 // Check says whether a profile accepts a token at this time. The error is one

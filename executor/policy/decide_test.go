@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"cleanroom/config"
+	"cleanroom/config/glob"
 	"cleanroom/executor/identity"
 )
 
@@ -178,7 +179,7 @@ func TestHostileFacts(t *testing.T) {
 // An expression that costs too much fails; it does not keep a job waiting.
 func TestCost(t *testing.T) {
 	facts := response()
-	facts["ref"] = identity.Fact{Value: strings.Repeat("x", maxSubject), Source: "s"}
+	facts["ref"] = identity.Fact{Value: strings.Repeat("x", glob.MaxName), Source: "s"}
 	when := "glob(ref, \"" + strings.Repeat("{*a,*b}", 6) + "\")"
 	d := compile(t, grants(when+strings.Repeat(" || "+when, 40))).Decide(Secret, "SHOP_DB", facts)
 	if d.Allowed || !strings.Contains(d.Reason, "cost limit exceeded") {

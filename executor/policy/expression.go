@@ -19,6 +19,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 
+	"cleanroom/config/glob"
 	"cleanroom/executor/identity"
 )
 
@@ -42,7 +43,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		ext.Strings(ext.StringsMaxPrecision(maxFormat)),
 		cel.Function("glob", cel.Overload(globOverload, []*cel.Type{cel.StringType, cel.StringType}, cel.BoolType,
 			cel.BinaryBinding(func(text, pattern ref.Val) ref.Val {
-				return types.Bool(match(string(pattern.(types.String)), string(text.(types.String))))
+				return types.Bool(glob.Match(string(pattern.(types.String)), string(text.(types.String))))
 			}))),
 		// No has, all, exists, map, filter: facts have no parts, and without
 		// loops an expression costs no more than what it says.
@@ -167,8 +168,8 @@ func globCost(args []ref.Val, _ ref.Val) *uint64 {
 	text, isText := args[0].(types.String)
 	pattern, isPattern := args[1].(types.String)
 	units := uint64(1)
-	if all, ok := alternatives(string(pattern)); isText && isPattern && ok {
-		units += uint64(len(all) * (min(len(text), maxSubject) + len(pattern)) / globCostOf)
+	if all, ok := glob.Alternatives(string(pattern)); isText && isPattern && ok {
+		units += uint64(len(all) * (min(len(text), glob.MaxName) + len(pattern)) / globCostOf)
 	}
 	return &units
 }

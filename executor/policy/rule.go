@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"cleanroom/config"
+	"cleanroom/config/glob"
 )
 
 // Bounds of what an admin may write: far above what anybody needs, so that a
@@ -53,14 +54,14 @@ func compileRule(source config.Rule, k known) (rule, error) {
 		if len(list.globs) > maxList {
 			return rule{}, fmt.Errorf("%s: %d entries, at most %d are possible", list.key, len(list.globs), maxList)
 		}
-		for _, glob := range list.globs {
-			if err := checkGlob(glob); err != nil {
+		for _, pattern := range list.globs {
+			if err := glob.Check(pattern); err != nil {
 				return rule{}, fmt.Errorf("%s: %w", list.key, err)
 			}
 		}
 	}
 	for _, name := range source.Secrets {
-		if !hasMeta(name) && !slices.Contains(k.secrets, name) {
+		if !glob.IsPattern(name) && !slices.Contains(k.secrets, name) {
 			return rule{}, fmt.Errorf("secrets: no secret %s is configured%s", shortQuote(name), didYouMean(name, k.secrets))
 		}
 	}
@@ -111,5 +112,5 @@ func (r rule) globs(kind Kind) []string {
 
 // lists says whether a rule grants this thing to somebody.
 func (r rule) lists(kind Kind, name string) bool {
-	return slices.ContainsFunc(r.globs(kind), func(glob string) bool { return match(glob, name) })
+	return slices.ContainsFunc(r.globs(kind), func(pattern string) bool { return glob.Match(pattern, name) })
 }

@@ -11,6 +11,7 @@ import (
 	"cel.dev/cel-go/common/types"
 
 	"cleanroom/config"
+	"cleanroom/config/glob"
 )
 
 var (
@@ -113,7 +114,7 @@ func checkPatterns(when string, a *ast.AST) error {
 		case !literal:
 			first = fmt.Errorf("%sthe pattern of %s must be a text in quotes", where(when, at.Line(), at.Column()), name)
 		case name == "glob":
-			if err := checkGlob(string(text)); err != nil {
+			if err := glob.Check(string(text)); err != nil {
 				first = fmt.Errorf("%s%w", where(when, at.Line(), at.Column()), err)
 			}
 		}

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
+	"cleanroom/config/glob"
 )
 
 // The stages that get a secret when its rule names none: the user's own.
@@ -21,8 +21,8 @@ func (d Delivery) Gets(stage string) bool {
 	if stage == "build_script" || stage == "step_script" {
 		names = append(names, "script")
 	}
-	return slices.ContainsFunc(globs, func(glob string) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return doublestar.MatchUnvalidated(glob, name) })
+	return slices.ContainsFunc(globs, func(pattern string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return glob.Match(pattern, name) })
 	})
 }
 

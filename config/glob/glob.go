@@ -1,4 +1,7 @@
-package policy
+// Package glob matches names that a job's author chooses against patterns that
+// an admin writes (doublestar's: * stops at a slash, ** does not), in bounded
+// time.
+package glob
 
 import (
 	"errors"
@@ -9,51 +12,52 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
+// Bounds.
 const (
-	maxGlob         = 512  // bytes of a pattern
-	maxAlternatives = 64   // patterns that its braces stand for
-	maxSubject      = 4096 // bytes of a name; a longer one matches nothing
+	MaxPattern      = 512  // bytes of a pattern
+	MaxName         = 4096 // bytes of a name; a longer one matches nothing
+	maxAlternatives = 64   // patterns that braces stand for
 )
 
-// hasMeta says whether a pattern is more than a plain name.
-func hasMeta(pattern string) bool { return strings.ContainsAny(pattern, `*?[{\`) }
+// IsPattern says whether a pattern is more than a plain name.
+func IsPattern(pattern string) bool { return strings.ContainsAny(pattern, `*?[{\`) }
 
-// checkGlob says what is wrong with a doublestar pattern.
-func checkGlob(pattern string) error {
+// Check says what is wrong with a pattern.
+func Check(pattern string) error {
 	switch {
 	case pattern == "":
 		return errors.New("an empty glob matches nothing: remove it")
-	case len(pattern) > maxGlob:
-		return fmt.Errorf("a glob of %d bytes, at most %d are possible", len(pattern), maxGlob)
+	case len(pattern) > MaxPattern:
+		return fmt.Errorf("a glob of %d bytes, at most %d are possible", len(pattern), MaxPattern)
 	case !doublestar.ValidatePattern(pattern):
-		return fmt.Errorf("%s is no glob: close its brackets and braces, or escape them with \\", shortQuote(pattern))
+		return fmt.Errorf("%.100q is no glob: close its brackets and braces, or escape them with \\", pattern)
 	}
-	all, ok := alternatives(pattern)
+	all, ok := Alternatives(pattern)
 	if !ok {
-		return fmt.Errorf("%s stands for more than %d patterns: write fewer braces", shortQuote(pattern), maxAlternatives)
+		return fmt.Errorf("%.100q stands for more than %d patterns: write fewer braces", pattern, maxAlternatives)
 	}
 	if slices.ContainsFunc(all, func(p string) bool { return !doublestar.ValidatePattern(p) }) {
-		return fmt.Errorf("%s is no glob: a class in braces must not hold a comma or a brace", shortQuote(pattern))
+		return fmt.Errorf("%.100q is no glob: a class in braces must not hold a comma or a brace", pattern)
 	}
 	return nil
 }
 
-// match is doublestar's, but for braces: we take them apart first. Doublestar
+// Match is doublestar's, but for braces: we take them apart first. Doublestar
 // goes through them by recursion, in a time that grows with a power of the
 // name's length (and images are names that a job's author chooses), and takes
 // ** after a brace for one that crosses slashes ("app{**,x}" would match
 // "app/../other").
-func match(pattern, name string) bool {
-	if len(name) > maxSubject {
+func Match(pattern, name string) bool {
+	if len(name) > MaxName {
 		return false
 	}
-	all, ok := alternatives(pattern)
+	all, ok := Alternatives(pattern)
 	return ok && slices.ContainsFunc(all, func(p string) bool { return doublestar.MatchUnvalidated(p, name) })
 }
 
-// alternatives are the patterns without braces that one with braces stands
+// Alternatives are the patterns without braces that one with braces stands
 // for; not ok when they are too many.
-func alternatives(pattern string) (all []string, ok bool) {
+func Alternatives(pattern string) (all []string, ok bool) {
 	todo := []string{pattern}
 	for len(todo) > 0 {
 		if len(todo)+len(all) > maxAlternatives {
