@@ -33,10 +33,10 @@ func Finish(ctx context.Context, c config.Config, engine sandbox.Engine, room st
 	if errors.Is(err, secret.ErrLocked) {
 		return Ended{}, err
 	}
-	failed := []error{nil, nil, nil, nil}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		failed[0] = err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
+	failed := []error{err, nil, nil, nil}
 	var ended Ended
 	wiped := make(chan struct{})
 	go func() {
@@ -48,18 +48,24 @@ func Finish(ctx context.Context, c config.Config, engine sandbox.Engine, room st
 	}
 	<-wiped
 	failed[3] = secret.Discard(c.StateDir, room)
-	return ended, errors.Join(failed...)
+	err = errors.Join(failed...)
+	if journal != nil { // it goes last: while it is there, reap knows of the room
+		if err == nil {
+			err = journal.Close()
+		} else {
+			err = errors.Join(err, journal.Keep())
+		}
+	}
+	return ended, err
 }
 
+// revoke takes back what a journal holds; the caller closes it.
 func revoke(ctx context.Context, c config.Config, journal *secret.Journal) ([]secret.Ending, error) {
-	if len(journal.Open) == 0 {
-		return nil, journal.Close()
-	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTime)
 	defer cancel()
 	host, err := hostkey.Open(c.DataDir)
 	if err != nil {
-		return nil, errors.Join(err, journal.Close())
+		return nil, err
 	}
 	return journal.Revoke(ctx, host, provider.Opener(c.DataDir))
 }

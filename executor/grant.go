@@ -98,7 +98,7 @@ func (x *Executor) grants(job *contract.Job, s standing) ([]grant, error) {
 		p := slices.IndexFunc(x.Config.Providers, func(p config.Provider) bool { return p.Name == c.Provider })
 		all = append(all, grant{c, x.Config.Providers[p], d})
 	}
-	return all, oneLine(append(denied, collisions(job, all)...))
+	return all, oneLine(append(denied, x.collisions(job, all)...))
 }
 
 // oneLine joins errors in a line.
@@ -118,10 +118,14 @@ func (e lineError) Unwrap() error { return e.error }
 // collisions are names that two would have. The runner's script sets the job's
 // variables after our environment is there: a variable of the same name would
 // win, and the job would run with a value that nobody rotated.
-func collisions(job *contract.Job, grants []grant) (wrong []error) {
+func (x *Executor) collisions(job *contract.Job, grants []grant) (wrong []error) {
+	const variable = "a variable of the job, which its script would use in place of the secret: remove or rename that variable"
 	taken := map[string]string{}
 	for _, v := range job.Variables {
-		taken[v.Key] = "a variable of the job, which its script would use in place of the secret: remove or rename that variable"
+		taken[v.Key] = variable
+	}
+	for name := range x.Call.Variables { // the runner's own too
+		taken[name] = variable
 	}
 	files := map[string]string{}
 	for _, g := range grants {

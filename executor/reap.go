@@ -90,7 +90,7 @@ func (r *Reaper) over(ctx context.Context) ([]string, error) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		why := journal.Head.Over(time.Now())
+		why := journal.Over(time.Now())
 		failed = errors.Join(failed, journal.Keep())
 		if why != "" && !slices.Contains(over, room) {
 			r.Log.WithField("room", room).WithField("why", why).Info("job is over")

@@ -68,6 +68,9 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 // forget ends what a prepare before this one was given: the runner may try
 // again without a cleanup.
 func (x *Executor) forget(ctx context.Context, room string) error {
+	if err := secret.Discard(x.Config.StateDir, room); err != nil {
+		return err
+	}
 	journal, err := secret.Find(x.Config.DataDir, room, true)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -75,6 +78,7 @@ func (x *Executor) forget(ctx context.Context, room string) error {
 	if err == nil {
 		var endings []secret.Ending
 		endings, err = revoke(ctx, x.Config, journal)
+		err = errors.Join(err, journal.Close())
 		logLeases(x.Log, endings)
 	}
 	if err != nil {
@@ -163,10 +167,13 @@ func (f *fetcher) tell(g grant, given secret.Issued, leases []string) {
 	if !given.Expires.IsZero() {
 		about = append(about, "expires "+given.Expires.UTC().Format(time.RFC3339))
 	}
-	if len(leases) > 0 {
+	switch {
+	case len(leases) > 0:
 		about = append(about, "revoked after the job")
-	} else if given.Expires.After(f.sealed.Until) {
+	case given.Expires.After(f.sealed.Until):
 		about = append(about, "cannot be revoked and outlives the job's timeout")
+	case !given.Expires.IsZero():
+		about = append(about, "cannot be revoked")
 	}
 	line := fmt.Sprintf("Secret %s: %s, from %s", g.secret.Name, g.decision.Reason, g.provider.Name)
 	if len(about) > 0 {

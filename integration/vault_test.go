@@ -234,29 +234,57 @@ func TestRunnerIsKilledWithALease(t *testing.T) {
 // is taken back.
 func TestPrepareIsKilledAnywhere(t *testing.T) {
 	v := withVault(t, time.Hour, "")
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
 	for range 4 {
 		id := v.submit(v.spec(connect))
-		killed := 0
-		for over := false; !over && killed < 2; {
-			if pid := v.driver("prepare"); pid > 0 {
-				time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
-				if syscall.Kill(pid, syscall.SIGKILL) == nil {
-					killed++
-				}
-			}
-			st, err := theRig.Job(t.Context(), id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			over = st.State.Final()
-		}
+		killed := v.killAnywhere(id, "prepare", 2)
 		r := v.wait(id)
 		t.Logf("prepare was killed %d times, the job ended as %s", killed, r.State)
 		v.revoked()
 	}
+}
+
+// TestCleanupIsKilledAnywhere: once it has begun, reap ends what it did not;
+// before that only the runner's end, or the deadline, says that the job is over.
+func TestCleanupIsKilledAnywhere(t *testing.T) {
+	v := withVault(t, time.Hour, "")
+	for range 4 {
+		id := v.submit(v.spec(connect))
+		killed := v.killAnywhere(id, "cleanup", 1)
+		r := v.wait(id)
+		out := v.cleanroom("reap")
+		t.Logf("cleanup was killed %d times, the job ended as %s, reap says %q", killed, r.State, out)
+	}
+	if err := v.runner.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = v.runner.Wait()
+	v.cleanroom("reap")
+	v.revoked()
+	if err := os.RemoveAll(v.runner.TempDir()); err != nil { // the runner's own, which a killed one leaves
+		t.Error(err)
+	}
+}
+
+// killAnywhere kills a command of the driver at random instants of its life,
+// at most so many times, until the job is over.
+func (s *site) killAnywhere(id int64, command string, most int) (killed int) {
+	s.t.Helper()
+	for killed < most {
+		if pid := s.driver(command); pid > 0 {
+			time.Sleep(rand.N(400 * time.Millisecond))
+			if syscall.Kill(pid, syscall.SIGKILL) == nil {
+				killed++
+			}
+		}
+		st, err := theRig.Job(s.t.Context(), id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if st.State.Final() {
+			break
+		}
+	}
+	return killed
 }
 
 // TestLeaseIsRenewed while a stage runs longer than it lives.

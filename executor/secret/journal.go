@@ -37,11 +37,13 @@ type Head struct {
 }
 
 // Over says why the job is certainly over; empty: it may still run.
-func (h Head) Over(now time.Time) string {
+func (j *Journal) Over(now time.Time) string {
 	switch {
-	case h.Runner.Gone():
+	case j.ending:
+		return "its cleanup began and did not end"
+	case j.Head.Runner.Gone():
 		return "its runner is gone"
-	case now.After(h.Deadline):
+	case now.After(j.Head.Deadline):
 		return "its deadline has passed"
 	}
 	return ""
@@ -71,6 +73,7 @@ type kept struct {
 type line struct {
 	Lease *Entry `json:"lease,omitempty"`
 	Ended int    `json:"ended,omitempty"` // the number of one that was revoked, or that only expires
+	Over  bool   `json:"over,omitempty"`  // the job is over: all that is left may be revoked
 }
 
 // Sealer seals to the host's key, with a context that a sealed thing cannot
@@ -86,10 +89,11 @@ type Journal struct {
 	Head Head
 	Open []Entry // leases not ended yet, in the order of their issue
 
-	f    *os.File
-	path string
-	host Sealer // of Begin
-	last int
+	f      *os.File
+	path   string
+	host   Sealer // of Begin
+	last   int
+	ending bool
 }
 
 func journalDir(dataDir string) string { return filepath.Join(dataDir, "leases") }
@@ -302,10 +306,16 @@ func (j *Journal) take(n int, text []byte) error {
 		return nil
 	}
 	var l line
-	if err := json.Unmarshal(text, &l); err != nil || (l.Lease == nil) == (l.Ended == 0) {
+	if err := json.Unmarshal(text, &l); err != nil {
 		return fmt.Errorf("%s: line %d is no lease", j.path, n)
 	}
-	if l.Lease == nil {
+	switch {
+	case l.Over && l.Lease == nil && l.Ended == 0:
+		j.ending = true
+		return nil
+	case l.Over || (l.Lease == nil) == (l.Ended == 0):
+		return fmt.Errorf("%s: line %d is no lease", j.path, n)
+	case l.Lease == nil:
 		j.Open = slices.DeleteFunc(j.Open, func(o Entry) bool { return o.Number == l.Ended })
 		return nil
 	}

@@ -78,6 +78,13 @@ func (s *source) Revoke(_ context.Context, l secret.Lease) error {
 
 func (s *source) open(p config.Provider) (secret.Provider, error) { s.seen = p; return s, nil }
 
+// revokeAll is what whoever ends a room does.
+func revokeAll(t *testing.T, j *secret.Journal, key *hostkey.Key, s *source) ([]secret.Ending, error) {
+	t.Helper()
+	endings, err := j.Revoke(t.Context(), key, s.open)
+	return endings, errors.Join(err, j.Close())
+}
+
 func TestJournal(t *testing.T) {
 	dir := t.TempDir()
 	j := begin(t, dir)
@@ -108,10 +115,10 @@ func TestJournal(t *testing.T) {
 	if j, err = secret.Find(dir, room, false); err != nil {
 		t.Fatal(err)
 	}
-	if j.Head.Job != 4711 || j.Head.Over(time.Now()) != "" || j.Head.Over(time.Now().Add(2*time.Hour)) != "its deadline has passed" {
+	if j.Head.Job != 4711 || j.Over(time.Now()) != "" || j.Over(time.Now().Add(2*time.Hour)) != "its deadline has passed" {
 		t.Errorf("%+v", j.Head)
 	}
-	endings, err := j.Revoke(t.Context(), host(t, dir), s.open)
+	endings, err := revokeAll(t, j, host(t, dir), s)
 	if err == nil || !strings.Contains(err.Error(), "lease lease-1 of secret DATABASE_URL at p: away") || !slices.Equal(s.revoked, []string{"lease-2", "lease-0"}) || len(endings) != 3 {
 		t.Fatalf("%v, %q, %+v", err, s.revoked, endings)
 	}
@@ -119,10 +126,10 @@ func TestJournal(t *testing.T) {
 		t.Errorf("the provider's settings: %+v", s.seen)
 	}
 	s = &source{t: t, fail: map[string]error{"lease-1": fmt.Errorf("no: %w", secret.ErrNotRevocable)}}
-	if j, err = secret.Find(dir, room, true); err != nil || len(j.Open) != 1 {
+	if j, err = secret.Find(dir, room, true); err != nil || len(j.Open) != 1 || j.Over(time.Now()) != "its cleanup began and did not end" {
 		t.Fatalf("%v, %+v", err, j)
 	}
-	if endings, err = j.Revoke(t.Context(), host(t, dir), s.open); err != nil || endings[0].Outcome != secret.Expires {
+	if endings, err = revokeAll(t, j, host(t, dir), s); err != nil || endings[0].Outcome != secret.Expires {
 		t.Fatalf("%v, %+v", err, endings)
 	}
 	if _, err = secret.Find(dir, room, true); !errors.Is(err, fs.ErrNotExist) {
@@ -184,11 +191,11 @@ func TestJournalIsSealed(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &source{t: t}
-		if endings, err := j.Revoke(t.Context(), host(t, dir), s.open); err == nil || len(s.revoked) > 0 || endings[0].Outcome != secret.Failed {
+		if endings, err := revokeAll(t, j, host(t, dir), s); err == nil || len(s.revoked) > 0 || endings[0].Outcome != secret.Failed {
 			t.Errorf("%s: %+v, %v", name, endings, err)
 		}
 	}
-	for _, bad := range []string{"{}\nnonsense\n", "{}\n{}\n", "nonsense\n", "{}\n{\"lease\":{},\"ended\":1}\n"} {
+	for _, bad := range []string{"{}\nnonsense\n", "{}\n{}\n", "nonsense\n", "{}\n{\"lease\":{},\"ended\":1}\n", "{}\n{\"over\":true,\"ended\":1}\n"} {
 		os.WriteFile(path, []byte(bad), 0o600)
 		if _, err := secret.Find(dir, room, false); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v", bad, err)
@@ -215,7 +222,7 @@ func FuzzJournal(f *testing.F) {
 			return
 		}
 		s := &source{t: &testing.T{}}
-		if endings, err := j.Revoke(t.Context(), host(t, dir), s.open); len(s.revoked) > 0 {
+		if endings, err := revokeAll(t, j, host(t, dir), s); len(s.revoked) > 0 {
 			t.Errorf("revoked what nobody sealed: %+v, %v", endings, err)
 		}
 	})

@@ -32,10 +32,14 @@ type Opener func(config.Provider) (Provider, error)
 
 // Revoke takes back every lease of the journal, the youngest first: a lease
 // may need the login before it. What fails stays in the journal, for another
-// try; the error joins all failures. Then the journal is closed.
+// try; the error joins all failures.
 func (j *Journal) Revoke(ctx context.Context, host Sealer, open Opener) ([]Ending, error) {
 	var endings []Ending
 	var failed []error
+	if !j.ending { // should we be killed, whoever comes next need not wait for the deadline
+		failed = append(failed, j.write(line{Over: true}))
+		j.ending = true
+	}
 	for _, e := range slices.Backward(slices.Clone(j.Open)) {
 		ending := Ending{Entry: e, Outcome: Revoked}
 		switch err := j.revoke(ctx, e, host, open); {
@@ -54,7 +58,7 @@ func (j *Journal) Revoke(ctx context.Context, host Sealer, open Opener) ([]Endin
 		}
 		endings = append(endings, ending)
 	}
-	return endings, errors.Join(append(failed, j.Close())...)
+	return endings, errors.Join(failed...)
 }
 
 func (j *Journal) revoke(ctx context.Context, e Entry, host Sealer, open Opener) error {
