@@ -22,6 +22,9 @@ type Issuer struct {
 	Audience string `mapstructure:"audience"`
 	// CAFile is a PEM file of the authority that vouches for its server.
 	CAFile string `mapstructure:"ca_file"`
+	// PlainHTTP accepts an address without TLS: whoever is on the way to it
+	// can then make any identity.
+	PlainHTTP bool `mapstructure:"plain_http"`
 	// Algorithms that may sign; empty means RS256.
 	Algorithms []string `mapstructure:"algorithms"`
 	// Skew is how far its clock and ours may be apart; at most 5 minutes.

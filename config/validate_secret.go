@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -19,6 +20,26 @@ var (
 // signatures that an issuer may use: those with a public key, so that nobody
 // signs with what everybody can read (RFC 8725, 3.1).
 var signatures = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// ownVariable says whether a shell, a loader or the runner goes by a variable:
+// with a secret in it, no job would run.
+func ownVariable(name string) bool {
+	switch name {
+	case "PATH", "HOME", "SHELL", "USER", "PWD", "IFS", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "CI", "GITLAB_CI":
+		return true
+	}
+	for _, prefix := range []string{"LD_", "CI_", "CLEANROOM_", "FF_", "RUNNER_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
 
 // names checks those of a list of tables: well-formed, and each once.
 func names[T any](c *checker, table string, list []T, name func(T) string) {
@@ -42,6 +63,11 @@ func (c *checker) identity(id Identity) {
 		c.check(!slices.ContainsFunc(id.Issuers[:i], func(o Issuer) bool { return o.URL == is.URL }), at+"url", is.URL, "in the list once only")
 		if is.JWKSURL != "" {
 			c.url(at+"jwks_url", is.JWKSURL)
+		}
+		for name, address := range map[string]string{"url": is.URL, "jwks_url": is.JWKSURL} {
+			u, err := url.Parse(address)
+			c.check(is.PlainHTTP || err == nil && (u.Scheme != "http" || loopback(u.Hostname())), at+name, address,
+				"https, as whoever is on the way could make any identity (or set plain_http = true)")
 		}
 		c.check(is.Audience != "", at+"audience", is.Audience, "the aud of tokens meant for cleanroom, like https://cleanroom.example.com")
 		c.pem(at+"ca_file", is.CAFile)
@@ -204,6 +230,7 @@ func (c *checker) secrets(list []Secret, providers []Provider) {
 			at := fmt.Sprintf("%sdeliver[%d].", at, k)
 			c.oneOf(at+"as", d.As, []string{"env", "file"})
 			c.variable(at+"variable", d.Variable)
+			c.check(!ownVariable(d.Variable), at+"variable", d.Variable, "none that the shell, the loader, the runner or cleanroom itself goes by")
 			c.check(d.As == "file" && fileRE.MatchString(d.File) || d.As == "env" && d.File == "", at+"file", d.File, "a plain file name, and only with as = \"file\"")
 			_, err := template.New("").Option("missingkey=error").Parse(d.Value)
 			c.check(err == nil, at+"value", d.Value, "a Go template over the provider's fields, like {{.username}}:{{.password}}")

@@ -19,7 +19,7 @@ func (x *Executor) CleanupStage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ended, err := Finish(ctx, x.Config, x.Engine, name, true)
+	ended, err := Finish(ctx, x.Config, x.Engine, name)
 	logLeases(x.Log, ended.Leases)
 	log := x.Log.WithField("removed", len(ended.Evidence.Removed)).WithField("left", len(ended.Evidence.Left))
 	if err != nil {
@@ -37,7 +37,7 @@ func logLeases(log *logrus.Entry, endings []secret.Ending) {
 		case secret.Revoked:
 			log.Info("lease revoked")
 		case secret.Expires:
-			log.WithField("expires", e.Entry.Expires).Warn("lease cannot be revoked: it expires by itself")
+			logTime(log, "expires", e.Entry.Expires).Warn("lease cannot be revoked: what it gave ends by itself, or when its source rotates it")
 		default:
 			log.WithError(e.Err).Error("lease not revoked: `cleanroom reap` tries again")
 		}

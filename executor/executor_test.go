@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor/contract"
+	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
 
@@ -81,6 +83,14 @@ func newJob(t *testing.T, version string) *job {
 		}
 	}
 	j.variables = fixture.Variables
+	j.config.StateDir, j.config.DataDir = filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), "data")
+	var key [32]byte
+	if _, err := hex.Decode(key[:], []byte(testKey)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&secret.Sealed{}).Save(j.config.StateDir, testRoom, key); err != nil { // as each prepare does
+		t.Fatal(err)
+	}
 	j.config.Images.AllowedPullPolicies = []string{"always", "if-not-present"}
 	return j
 }

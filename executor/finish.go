@@ -13,9 +13,13 @@ import (
 	"cleanroom/sandbox"
 )
 
-// revokeTime bounds how long one room's leases may take to revoke: what is
-// not done by then stays in the journal, for `cleanroom reap`.
+// revokeTime bounds how long the leases of one provider may take to revoke:
+// what is not done by then stays in the journal, for `cleanroom reap`.
 const revokeTime = time.Minute
+
+// lockTime is how long cleanup waits for another process that has the journal:
+// a prepare that is dying, or what a program of a killed one has left.
+const lockTime = 30 * time.Second
 
 // Ended is what ending a room did.
 type Ended struct {
@@ -25,17 +29,18 @@ type Ended struct {
 
 // Finish ends a room, whoever made it and whatever became of it: its leases
 // are revoked, its sealed secrets and everything on the engine are removed.
-// It can be called again and again. With wait it waits for another process
-// that works on the leases; else that is secret.ErrLocked, and nothing is
-// done.
-func Finish(ctx context.Context, c config.Config, engine sandbox.Engine, room string, wait bool) (Ended, error) {
-	journal, err := secret.Find(c.DataDir, room, wait)
-	if errors.Is(err, secret.ErrLocked) {
-		return Ended{}, err
-	}
+// It can be called again and again. Another process may work on the leases: the
+// room is wiped all the same, and the error is secret.ErrLocked.
+func Finish(ctx context.Context, c config.Config, engine sandbox.Engine, room string) (Ended, error) {
+	journal, err := secret.Find(c.DataDir, room, lockTime)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
+	return finish(ctx, c, engine, room, journal, err)
+}
+
+// finish is Finish with the journal in our hands; nil where there is none.
+func finish(ctx context.Context, c config.Config, engine sandbox.Engine, room string, journal *secret.Journal, err error) (Ended, error) {
 	failed := []error{err, nil, nil, nil}
 	var ended Ended
 	wiped := make(chan struct{})
@@ -61,11 +66,9 @@ func Finish(ctx context.Context, c config.Config, engine sandbox.Engine, room st
 
 // revoke takes back what a journal holds; the caller closes it.
 func revoke(ctx context.Context, c config.Config, journal *secret.Journal) ([]secret.Ending, error) {
-	ctx, cancel := context.WithTimeout(ctx, revokeTime)
-	defer cancel()
 	host, err := hostkey.Open(c.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	return journal.Revoke(ctx, host, provider.Opener(c.DataDir))
+	return journal.Revoke(ctx, host, provider.Opener(c.DataDir), revokeTime)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ const (
 	IdentityVariable = "CLEANROOM_IDENTITY"
 )
 
+// maxAsked bounds the secrets that a job can ask for.
+const maxAsked = 200
+
 // grant is a secret that the job may have, and why.
 type grant struct {
 	secret   config.Secret
@@ -36,6 +40,8 @@ type grant struct {
 type standing struct {
 	*identity.Identity
 	rules *policy.Policy
+	// demanded are the identity profiles of the rules that granted something.
+	demanded *[]string
 }
 
 // stand finds out who the job is, by what the server wrote and by tokens that
@@ -58,16 +64,17 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 		fields[name] = scrub(x.Call, fmt.Sprint(who.Facts[name].Value))
 	}
 	x.Log.WithFields(fields).Info("facts")
-	return standing{who, rules}, nil
+	return standing{who, rules, new([]string)}, nil
 }
 
 // decide asks the policy, and keeps what it said for the admin.
 func (x *Executor) decide(s standing, kind policy.Kind, name string) (policy.Decision, error) {
-	d := s.rules.Decide(kind, name, s.Facts)
+	d := s.rules.Decide(kind, pinned(name), s.Facts)
 	x.Log.WithFields(logrus.Fields{"kind": kind, "name": scrub(x.Call, name), "allowed": d.Allowed, "rule": d.Rule, "reason": scrub(x.Call, d.Reason)}).Info("decision")
 	if !d.Allowed {
 		return d, fmt.Errorf("%w: %s %q: %s", ErrDenied, kind, name, d.Reason)
 	}
+	*s.demanded = append(*s.demanded, d.Identity...)
 	return d, nil
 }
 
@@ -83,7 +90,11 @@ func (x *Executor) words(variable string) []string {
 func (x *Executor) grants(job *contract.Job, s standing) ([]grant, error) {
 	var all []grant
 	var denied []error
-	for _, name := range x.words(SecretsVariable) {
+	asked := x.words(SecretsVariable)
+	if len(asked) > maxAsked {
+		return nil, fmt.Errorf("%w: %s names %d secrets, at most %d are possible", ErrDenied, SecretsVariable, len(asked), maxAsked)
+	}
+	for _, name := range asked {
 		i := slices.IndexFunc(x.Config.Secrets, func(c config.Secret) bool { return c.Name == name })
 		if i < 0 {
 			denied = append(denied, fmt.Errorf("%w: secret %.100q: this runner has none of that name: correct %s, or ask the runner's admin", ErrDenied, name, SecretsVariable))
@@ -98,7 +109,18 @@ func (x *Executor) grants(job *contract.Job, s standing) ([]grant, error) {
 		p := slices.IndexFunc(x.Config.Providers, func(p config.Provider) bool { return p.Name == c.Provider })
 		all = append(all, grant{c, x.Config.Providers[p], d})
 	}
-	return all, oneLine(append(denied, x.collisions(job, all)...))
+	var secrets []config.Secret
+	for _, g := range all {
+		secrets = append(secrets, g.secret)
+	}
+	names := slices.Collect(maps.Keys(x.Call.Variables)) // the runner's own too
+	for _, v := range job.Variables {
+		names = append(names, v.Key)
+	}
+	for name := range job.Secrets { // GitLab's own, which the runner resolves
+		names = append(names, name)
+	}
+	return all, oneLine(append(denied, Collisions(names, secrets)...))
 }
 
 // oneLine joins errors in a line.
@@ -115,41 +137,42 @@ type lineError struct{ error }
 func (e lineError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
 func (e lineError) Unwrap() error { return e.error }
 
-// collisions are names that two would have. The runner's script sets the job's
-// variables after our environment is there: a variable of the same name would
-// win, and the job would run with a value that nobody rotated.
-func (x *Executor) collisions(job *contract.Job, grants []grant) (wrong []error) {
+// Collisions are names that two would have: secrets among each other, and the
+// job's variables. The runner's script sets these after our environment is
+// there: one of the same name would win, and the job would run with a value
+// that nobody rotated. Errors wrap ErrDenied.
+func Collisions(variables []string, secrets []config.Secret) (wrong []error) {
 	const variable = "a variable of the job, which its script would use in place of the secret: remove or rename that variable"
 	taken := map[string]string{}
-	for _, v := range job.Variables {
-		taken[v.Key] = variable
-	}
-	for name := range x.Call.Variables { // the runner's own too
+	for _, name := range variables {
 		taken[name] = variable
 	}
+	if by, ok := taken[filesVariable]; ok && slices.ContainsFunc(secrets, func(s config.Secret) bool {
+		return slices.ContainsFunc(s.Deliver, func(d config.Deliver) bool { return d.File != "" })
+	}) {
+		wrong = append(wrong, fmt.Errorf("%w: %s is %s", ErrDenied, filesVariable, by))
+	}
 	files := map[string]string{}
-	for _, g := range grants {
-		for _, d := range g.secret.Deliver {
+	for _, s := range secrets {
+		for _, d := range s.Deliver {
 			if by, ok := taken[d.Variable]; ok {
-				wrong = append(wrong, fmt.Errorf("%w: secret %s: %s is also %s", ErrDenied, g.secret.Name, d.Variable, by))
+				wrong = append(wrong, fmt.Errorf("%w: secret %s: %s is also %s", ErrDenied, s.Name, d.Variable, by))
 			}
 			if by, ok := files[d.File]; ok && d.File != "" {
-				wrong = append(wrong, fmt.Errorf("%w: secret %s: the file %s is also secret %s's: ask for one of them, or ask the runner's admin", ErrDenied, g.secret.Name, d.File, by))
+				wrong = append(wrong, fmt.Errorf("%w: secret %s: the file %s is also secret %s's: ask for one of them, or ask the runner's admin", ErrDenied, s.Name, d.File, by))
 			}
-			taken[d.Variable] = fmt.Sprintf("the name of secret %s: ask for one of them, or ask the runner's admin", g.secret.Name)
-			files[d.File] = g.secret.Name
+			taken[d.Variable] = fmt.Sprintf("the name of secret %s: ask for one of them, or ask the runner's admin", s.Name)
+			files[d.File] = s.Name
 		}
 	}
 	return wrong
 }
 
 // checkTokens holds the job's tokens against the profiles that the job names
-// and those that its grants demand.
-func (x *Executor) checkTokens(ctx context.Context, s standing, grants []grant) error {
-	profiles := x.words(IdentityVariable)
-	for _, g := range grants {
-		profiles = append(profiles, g.decision.Identity...)
-	}
+// and those that rules demand for what they granted, an image as well as a
+// secret.
+func (x *Executor) checkTokens(ctx context.Context, s standing) error {
+	profiles := append(x.words(IdentityVariable), *s.demanded...)
 	slices.Sort(profiles)
 	var refused []error
 	for _, name := range slices.Compact(profiles) {

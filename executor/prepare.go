@@ -28,7 +28,7 @@ func (x *Executor) PrepareStage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := x.checkTokens(ctx, who, grants); err != nil {
+	if err := x.checkTokens(ctx, who); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -40,7 +40,10 @@ func (x *Executor) PrepareStage(ctx context.Context) error {
 	if err := place(&spec, sealed.Deliveries); err != nil {
 		return err
 	}
-	if err := x.Engine.Make(ctx, spec, x.Out); err != nil {
+	stop := x.keepAlive(ctx, name, key, sealed) // pulls and services may take longer than a lease
+	err = x.Engine.Make(ctx, spec, x.Out)
+	stop()
+	if err != nil {
 		return err
 	}
 	x.sayf("Room is ready (%.1f s)", time.Since(began).Seconds())

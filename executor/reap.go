@@ -26,15 +26,80 @@ type Reaper struct {
 }
 
 // Reap ends every room whose job is certainly over: by its journal of leases
-// the runner is gone or the deadline has passed, or by the engine's label the
-// deadline has. A room that cannot be ended is no reason to leave the others.
+// its cleanup began, its runner is gone or its deadline has passed; or, where a
+// room has no journal, by the deadline on the engine's label. A room that
+// cannot be ended is no reason to leave the others.
 func (r *Reaper) Reap(ctx context.Context) error {
-	over, err := r.over(ctx)
+	journals, err := secret.Rooms(r.Config.DataDir)
 	failed := []error{err}
-	for _, room := range over {
-		failed = append(failed, r.End(ctx, room, false))
+	for _, room := range journals {
+		failed = append(failed, r.byJournal(ctx, room))
+	}
+	rooms, err := r.Engine.Rooms(ctx)
+	failed = append(failed, err)
+	slices.SortFunc(rooms, func(a, b sandbox.RoomInfo) int { return a.Created.Compare(b.Created) })
+	for _, room := range rooms {
+		if time.Now().After(room.Deadline) && !slices.Contains(journals, room.Name) {
+			failed = append(failed, r.byLabel(ctx, room.Name))
+		}
 	}
 	return errors.Join(append(failed, r.sweep(ctx))...)
+}
+
+// byJournal ends a room if its journal, which is ours alone meanwhile, says
+// that its job is over.
+func (r *Reaper) byJournal(ctx context.Context, room string) error {
+	journal, err := secret.Find(r.Config.DataDir, room, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // somebody was first
+		return nil
+	case errors.Is(err, secret.ErrLocked):
+		fmt.Fprintf(r.Out, "%s: left alone, another process works on its leases\n", room)
+		return nil
+	case err != nil:
+		return err
+	}
+	why := journal.Over(time.Now())
+	if why == "" {
+		return journal.Keep()
+	}
+	r.Log.WithField("room", room).WithField("why", why).Info("job is over")
+	return r.told(room, func() (Ended, error) { return finish(ctx, r.Config, r.Engine, room, journal, nil) })
+}
+
+// byLabel ends a room that had no journal a moment ago. One that is there now
+// is of a prepare that has just begun.
+func (r *Reaper) byLabel(ctx context.Context, room string) error {
+	journal, err := secret.Find(r.Config.DataDir, room, 0)
+	if journal != nil {
+		return journal.Keep()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return r.told(room, func() (Ended, error) { return finish(ctx, r.Config, r.Engine, room, nil, nil) })
+}
+
+// End ends one room now, whatever runs in it, and says what that was.
+func (r *Reaper) End(ctx context.Context, room string) error {
+	return r.told(room, func() (Ended, error) { return Finish(ctx, r.Config, r.Engine, room) })
+}
+
+func (r *Reaper) told(room string, end func() (Ended, error)) error {
+	ended, err := end()
+	logLeases(r.Log, ended.Leases)
+	fmt.Fprintf(r.Out, "%s: removed %d things", room, len(ended.Evidence.Removed))
+	if n := len(ended.Leases); n > 0 {
+		revoked := 0
+		for _, e := range ended.Leases {
+			if e.Outcome == secret.Revoked {
+				revoked++
+			}
+		}
+		fmt.Fprintf(r.Out, ", revoked %d of %d leases", revoked, n)
+	}
+	fmt.Fprintln(r.Out)
+	return err
 }
 
 // sweep destroys what stores keep of versions whose time is over.
@@ -67,57 +132,4 @@ func (r *Reaper) Rooms(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), err
-}
-
-// over are the rooms to end, each once.
-func (r *Reaper) over(ctx context.Context) ([]string, error) {
-	rooms, failed := r.Engine.Rooms(ctx)
-	slices.SortFunc(rooms, func(a, b sandbox.RoomInfo) int { return a.Created.Compare(b.Created) })
-	var over []string
-	for _, room := range rooms {
-		if time.Now().After(room.Deadline) {
-			over = append(over, room.Name)
-		}
-	}
-	journals, err := secret.Rooms(r.Config.DataDir)
-	failed = errors.Join(failed, err)
-	for _, room := range journals {
-		journal, err := secret.Find(r.Config.DataDir, room, false)
-		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, secret.ErrLocked): // ended, or being worked on
-			continue
-		case err != nil:
-			failed = errors.Join(failed, err)
-			continue
-		}
-		why := journal.Over(time.Now())
-		failed = errors.Join(failed, journal.Keep())
-		if why != "" && !slices.Contains(over, room) {
-			r.Log.WithField("room", room).WithField("why", why).Info("job is over")
-			over = append(over, room)
-		}
-	}
-	return over, failed
-}
-
-// End ends one room now, whatever runs in it, and says what that was.
-func (r *Reaper) End(ctx context.Context, room string, wait bool) error {
-	ended, err := Finish(ctx, r.Config, r.Engine, room, wait)
-	if errors.Is(err, secret.ErrLocked) {
-		fmt.Fprintf(r.Out, "%s: left alone, another process ends it\n", room)
-		return nil
-	}
-	logLeases(r.Log, ended.Leases)
-	fmt.Fprintf(r.Out, "%s: removed %d things", room, len(ended.Evidence.Removed))
-	if n := len(ended.Leases); n > 0 {
-		revoked := 0
-		for _, e := range ended.Leases {
-			if e.Outcome == secret.Revoked {
-				revoked++
-			}
-		}
-		fmt.Fprintf(r.Out, ", revoked %d of %d leases", revoked, n)
-	}
-	fmt.Fprintln(r.Out)
-	return err
 }

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -30,10 +31,13 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) error {
 	}
 	defer f.Close()
 	sealed, err := secret.Unseal(x.Config.StateDir, name, key)
+	if errors.Is(err, secret.ErrNoSeal) {
+		return fmt.Errorf("%w: %s: %w", sandbox.ErrNoRoom, name, err)
+	}
 	if err != nil {
 		return err
 	}
-	defer x.keepAlive(ctx, sealed)()
+	defer x.keepAlive(ctx, name, key, sealed)()
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
 		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files,

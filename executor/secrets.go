@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
 
 	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
@@ -28,6 +30,10 @@ const filesDir = "/run/secrets"
 // has to log in with it in order to revoke it.
 const afterTime = 10 * time.Minute
 
+// maxVariables bounds what secrets may add to an environment, in bytes: Linux
+// takes about 2 MiB of it and of arguments together, and the job has its own.
+const maxVariables = 1 << 20
+
 // filesVariable tells a program that folder.
 const filesVariable = "CLEANROOM_SECRETS_DIR"
 
@@ -39,13 +45,13 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	}
 	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime)}
 	if len(grants) == 0 {
-		return sealed, nil
+		return sealed, sealed.Save(x.Config.StateDir, room, key)
 	}
 	host, err := hostkey.Open(x.Config.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	head := secret.Head{Room: room, Job: job.ID, Project: x.projectPath(job), Began: time.Now(), Deadline: deadline}
+	head := secret.Head{Room: room, Job: job.ID, Project: s.project(job), Began: time.Now(), Deadline: deadline, Clock: contract.ClockIn(time.Until(deadline))}
 	if runner := contract.Runner(); runner.String() == x.Call.Runner { // else it is a wrapper, gone with this stage
 		head.Runner = runner
 	}
@@ -55,14 +61,20 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	}
 	f := &fetcher{Executor: x, sealed: sealed, journal: journal, standing: s,
 		job: secret.Job{ID: job.ID, Project: head.Project, Room: room}}
-	if head.Project == "" {
-		f.job.Project = fmt.Sprint(job.JobInfo.ProjectID)
-	}
 	err = f.all(ctx, grants)
 	if err = errors.Join(err, journal.Close()); err != nil {
 		return nil, err
 	}
 	return sealed, sealed.Save(x.Config.StateDir, room, key)
+}
+
+// project names the job's project for providers and records, by what is
+// certain of it: its path, or its number.
+func (s standing) project(job *contract.Job) string {
+	if path, ok := s.Facts["project_path"].Value.(string); ok && path != "" {
+		return path
+	}
+	return strconv.FormatInt(job.JobInfo.ProjectID, 10)
 }
 
 // forget ends what a prepare before this one was given: the runner may try
@@ -71,7 +83,7 @@ func (x *Executor) forget(ctx context.Context, room string) error {
 	if err := secret.Discard(x.Config.StateDir, room); err != nil {
 		return err
 	}
-	journal, err := secret.Find(x.Config.DataDir, room, true)
+	journal, err := secret.Find(x.Config.DataDir, room, lockTime)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -102,22 +114,30 @@ func (f *fetcher) all(ctx context.Context, grants []grant) error {
 	for _, g := range grants {
 		byProvider[g.provider.Name] = append(byProvider[g.provider.Name], g)
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	var work sync.WaitGroup
+	failed := map[string]error{} // by secret: all that is wrong is said at once
 	for _, grants := range byProvider {
-		g.Go(func() error {
+		work.Go(func() {
 			p, err := provider.Opener(f.Config.DataDir)(grants[0].provider)
-			if err != nil {
-				return err
-			}
 			for _, one := range grants {
-				if err := f.one(ctx, p, one); err != nil {
-					return fmt.Errorf("secret %s: %w", one.secret.Name, err)
+				wrong := err
+				if wrong == nil {
+					wrong = f.one(ctx, p, one)
+				}
+				if wrong != nil {
+					f.mu.Lock()
+					failed[one.secret.Name] = fmt.Errorf("secret %s: %w", one.secret.Name, wrong)
+					f.mu.Unlock()
 				}
 			}
-			return nil
 		})
 	}
-	return g.Wait()
+	work.Wait()
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		all = append(all, failed[name])
+	}
+	return oneLine(all)
 }
 
 func (f *fetcher) one(ctx context.Context, p secret.Provider, g grant) error {
@@ -125,6 +145,7 @@ func (f *fetcher) one(ctx context.Context, p secret.Provider, g grant) error {
 	given, err := p.Fetch(ctx, secret.Request{
 		Secret: g.secret, Job: f.job, Token: f.Token, Until: f.sealed.Until,
 		Journal: func(l secret.Lease) error { leases = append(leases, l.ID); return f.write(g, l) },
+		Hold:    f.journal.Hold(),
 	})
 	if err != nil {
 		return err
@@ -158,6 +179,9 @@ func (f *fetcher) write(g grant, l secret.Lease) error {
 // tell says in the job's log, and the admin's, what was given and why.
 func (f *fetcher) tell(g grant, given secret.Issued, leases []string) {
 	var about []string
+	if len(g.decision.Stages) > 0 {
+		about = append(about, "for "+strings.Join(g.decision.Stages, ", "))
+	}
 	if given.Version != "" {
 		about = append(about, "version "+given.Version)
 	}
@@ -168,20 +192,32 @@ func (f *fetcher) tell(g grant, given secret.Issued, leases []string) {
 		about = append(about, "expires "+given.Expires.UTC().Format(time.RFC3339))
 	}
 	switch {
-	case len(leases) > 0:
+	case given.Revocable:
 		about = append(about, "revoked after the job")
+	case given.Expires.IsZero():
+		about = append(about, "not issued for this job alone: it stays good")
 	case given.Expires.After(f.sealed.Until):
 		about = append(about, "cannot be revoked and outlives the job's timeout")
-	case !given.Expires.IsZero():
+	default:
 		about = append(about, "cannot be revoked")
 	}
-	line := fmt.Sprintf("Secret %s: %s, from %s", g.secret.Name, g.decision.Reason, g.provider.Name)
-	if len(about) > 0 {
-		line += " (" + strings.Join(about, ", ") + ")"
+	if !given.Expires.IsZero() && given.Expires.Before(f.sealed.Until.Add(-afterTime)) && len(leases) == 0 {
+		about = append(about, "ends before the job's timeout")
 	}
-	f.sayf("%s", line)
-	f.Log.WithFields(logrus.Fields{"secret": g.secret.Name, "provider": g.provider.Name, "rule": g.decision.Rule, "version": given.Version,
-		"rotated": given.Rotated, "expires": given.Expires, "leases": leases}).Info("secret issued")
+	line := fmt.Sprintf("Secret %s: %s, from %s", g.secret.Name, g.decision.Reason, g.provider.Name)
+	f.sayf("%s (%s)", line, strings.Join(about, ", "))
+	log := f.Log.WithFields(logrus.Fields{"secret": g.secret.Name, "provider": g.provider.Name, "rule": g.decision.Rule, "version": given.Version,
+		"revocable": given.Revocable, "leases": leases})
+	log = logTime(logTime(log, "rotated", given.Rotated), "expires", given.Expires)
+	log.Info("secret issued")
+}
+
+// logTime leaves a time out that is not known.
+func logTime(log *logrus.Entry, name string, t time.Time) *logrus.Entry {
+	if t.IsZero() {
+		return log
+	}
+	return log.WithField(name, t.UTC().Format(time.RFC3339))
 }
 
 // handed is what one stage, or one service, gets.
@@ -206,9 +242,10 @@ func handed(deliveries []secret.Delivery, stage string) (env []string, files []s
 // place puts into the room's plan what is there before any stage: the folders
 // for files, and what services get.
 func place(s *sandbox.Spec, deliveries []secret.Delivery) error {
-	size := int64(sandbox.DefaultFilesSize)
+	size, variables := int64(sandbox.DefaultFilesSize), 0
 	for _, d := range deliveries {
 		if d.File == "" {
+			variables += len(d.Value)
 			continue
 		}
 		size += (int64(len(d.Value)) + 4095) &^ 4095 // whole pages
@@ -216,6 +253,9 @@ func place(s *sandbox.Spec, deliveries []secret.Delivery) error {
 		if len(d.Stages) > 0 { // the default names no helper stage
 			s.Helper.FilesDir = filesDir
 		}
+	}
+	if variables > maxVariables {
+		return fmt.Errorf("%w: the job's secrets fill %d KiB of variables, more than %d: have the large ones delivered as files", secret.ErrRefused, variables>>10, maxVariables>>10)
 	}
 	if size > sandbox.MaxFilesSize {
 		return fmt.Errorf("%w: the job's secrets fill more than %d MiB of files: ask for fewer", secret.ErrRefused, (sandbox.MaxFilesSize-sandbox.DefaultFilesSize)>>20)
@@ -225,6 +265,12 @@ func place(s *sandbox.Spec, deliveries []secret.Delivery) error {
 		c := &s.Services[i]
 		for _, alias := range c.Aliases { // all of one container: the first that a rule names counts
 			env, files := handed(deliveries, secret.ServiceStage(alias))
+			for _, line := range env {
+				name, _, _ := strings.Cut(line, "=")
+				if slices.ContainsFunc(c.Env, func(own string) bool { return strings.HasPrefix(own, name+"=") }) {
+					return fmt.Errorf("%w: service %s has a variable %s of its own and a secret of that name: remove the variable", ErrDenied, alias, name)
+				}
+			}
 			if len(files) > 0 {
 				c.FilesDir, c.FilesSize, c.Files = filesDir, size, files
 			}
@@ -237,17 +283,26 @@ func place(s *sandbox.Spec, deliveries []secret.Delivery) error {
 	return nil
 }
 
-// keepAlive renews, for as long as a stage runs, the leases that would end
-// before the job does.
-func (x *Executor) keepAlive(ctx context.Context, sealed *secret.Sealed) (stop func()) {
+// keepAlive renews, until stop, the leases that would end before the job does.
+// What a later stage need not try again is taken out of the seal.
+func (x *Executor) keepAlive(ctx context.Context, room string, key [32]byte, sealed *secret.Sealed) (stop func()) {
+	if len(sealed.Renewals) == 0 {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		secret.KeepAlive(ctx, sealed.Renewals, sealed.Until, provider.Opener(x.Config.DataDir), func(r secret.Renewal, err error) {
+		before := len(sealed.Renewals)
+		sealed.Renewals = secret.KeepAlive(ctx, sealed.Renewals, sealed.Until, provider.Opener(x.Config.DataDir), func(r secret.Renewal, err error) {
 			x.Log.WithError(err).WithField("lease", r.Lease.ID).Error("lease not renewed")
-			x.sayf("Warning: secret %s was not renewed and may end before the job does: %v", r.Secret, err)
+			x.sayf("Warning: secret %s may end before the job does: %v", r.Secret, err)
 		})
+		if len(sealed.Renewals) < before {
+			if err := sealed.Save(x.Config.StateDir, room, key); err != nil {
+				x.Log.WithError(err).Error("leases that end are not noted")
+			}
+		}
 	}()
 	return func() { cancel(); <-done }
 }

@@ -87,7 +87,7 @@ func TestSecretsOfAJob(t *testing.T) {
 	j, ledger := withSecrets(t)
 	spec := j.spec()
 	if log := j.out.String(); !strings.Contains(log, "Secret DATABASE_URL: granted by rule shed, from program (revoked after the job)") ||
-		!strings.Contains(log, "Secret API_KEY: granted by rule shed, from folder (rotated ") {
+		!strings.Contains(log, "Secret API_KEY: granted by rule shed, from folder (rotated ") || !strings.Contains(log, "Z, not issued for this job alone: it stays good)") {
 		t.Error(log)
 	}
 	if spec.Job.FilesDir != filesDir || spec.Helper.FilesDir != "" || leases(t, ledger) != 1 {
@@ -210,6 +210,85 @@ func TestVariablesAreNoFacts(t *testing.T) {
 	j.refused(55, "project_path")
 }
 
+// TestProvidersHearNoVariable: for whom a secret is issued is a fact too.
+func TestProvidersHearNoVariable(t *testing.T) {
+	j, _ := withSecrets(t)
+	issue := j.config.Providers[1].Exec.Command[0]
+	if err := os.WriteFile(issue, []byte(`#!/bin/sh
+echo "{\"value\":\"for project $CLEANROOM_PROJECT\"}"
+`), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	delete(j.response["job_info"].(map[string]any), "project_full_path") // as under runner 17
+	j.variables["CI_PROJECT_PATH"] = "bank/vault"
+	j.config.Policy.Rules[0].When = "project_id == 12"
+	j.spec()
+	if s := j.stage("build_script"); !slices.Contains(s.Env, "DATABASE_URL=for project 12") {
+		t.Errorf("%q", s.Env)
+	}
+	if text, err := os.ReadFile(filepath.Join(j.config.DataDir, "leases", testRoom+".jsonl")); err != nil || strings.Contains(string(text), "bank/vault") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// TestRulesDemandIdentity for whatever they grant.
+func TestRulesDemandIdentity(t *testing.T) {
+	for name, change := range map[string]func(*job, *config.Rule){
+		"secret":  func(_ *job, r *config.Rule) { r.Secrets = []string{"API_KEY", "DATABASE_URL"} },
+		"image":   func(j *job, r *config.Rule) { r.Images = []string{"**"}; delete(j.variables, SecretsVariable) },
+		"service": func(j *job, r *config.Rule) { r.Services = []string{"**"}; delete(j.variables, SecretsVariable) },
+		"profile": func(j *job, r *config.Rule) {
+			r.Profiles = []string{"compatible"}
+			j.variables[ProfileVariable] = "compatible"
+			delete(j.variables, SecretsVariable)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j, _ := withSecrets(t)
+			j.config.Identity = config.Identity{
+				Issuers:  []config.Issuer{{URL: "https://gitlab.test", Audience: "a", Algorithms: []string{"RS256"}, KeysMaxAge: time.Hour}},
+				Profiles: []config.TokenProfile{{Name: "production", Issuer: "https://gitlab.test", Audience: []string{"https://api.test"}}},
+			}
+			rule := config.Rule{Name: "demanding", When: "true", Identity: []string{"production"}}
+			change(j, &rule)
+			j.config.Policy.Rules = []config.Rule{rule}
+			j.refused(55, "job has no ID token for identity profile production")
+		})
+	}
+}
+
+// TestCollisions: whoever set the variable, the secret does not lose silently.
+func TestCollisions(t *testing.T) {
+	for name, change := range map[string]func(*job){
+		"of the runner's configuration": func(j *job) { j.variables["DATABASE_URL"] = "stale" },
+		"GitLab's own secrets":          func(j *job) { j.response["secrets"] = map[string]any{"DATABASE_URL": map[string]any{"file": false}} },
+		"the folder's":                  func(j *job) { j.variables["CLEANROOM_SECRETS_DIR"] = "/evil" },
+		"a service's": func(j *job) {
+			j.variables[SecretsVariable] = "WELL_KEY"
+			service := j.response["services"].([]any)[0].(map[string]any)
+			service["variables"] = []any{map[string]any{"key": "WELL_KEY", "value": "stale"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j, _ := withSecrets(t)
+			change(j)
+			j.refused(55, "variable")
+		})
+	}
+}
+
+// TestAllThatIsWrongIsSaid in one try.
+func TestAllThatIsWrongIsSaid(t *testing.T) {
+	j, _ := withSecrets(t)
+	j.config.Secrets[0].Path, j.config.Secrets[1].MaxAge = "NOWHERE", time.Hour
+	err := j.executor().PrepareStage(t.Context())
+	for _, want := range []string{"secret API_KEY: ", "NOWHERE", "secret DATABASE_URL: ", "its age is not known"} {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 // TestSofterProfile: only a rule can grant one.
 func TestSofterProfile(t *testing.T) {
 	j, _ := withSecrets(t)
@@ -271,6 +350,10 @@ func TestReap(t *testing.T) {
 	j.spec() // with a runner that is not known
 	r.Config = j.config
 	aged(t, j, func(h *secret.Head) { h.Deadline = time.Now().Add(-time.Second) })
+	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 1 { // somebody set the clock: the boot's knows better
+		t.Errorf("%v, %d leases", err, leases(t, ledger))
+	}
+	aged(t, j, func(h *secret.Head) { h.Clock = contract.ClockIn(-time.Second) })
 	j.config.Providers = nil // the journal knows how
 	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
 		t.Errorf("%v, %d leases", err, leases(t, ledger))

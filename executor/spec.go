@@ -108,7 +108,7 @@ func (x *Executor) profile(who standing) (sandbox.Profile, error) {
 		if _, err := x.decide(who, policy.Profile, string(asked)); err == nil {
 			return asked, nil
 		} else if len(who.rules.Rules()) > 0 {
-			return "", oneLine([]error{no, err})
+			return "", err
 		}
 	}
 	return "", no
@@ -170,10 +170,24 @@ func (x *Executor) serviceContainer(asked contract.RoomService, auth sandbox.Cre
 
 // allowed matches a name as the job writes it; no list allows every name.
 func allowed(what, name string, globs []string) error {
-	if len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool { return glob.Match(g, name) }) {
+	if len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool { return glob.Match(g, pinned(name)) }) {
 		return nil
 	}
 	return fmt.Errorf("%w: %s %q is not allowed on this runner (allowed: %s): use one of these, or ask the runner's admin", ErrDenied, what, name, strings.Join(globs, ", "))
+}
+
+// pinned is an image's name as lists of names may be held against it: of one
+// with a tag and a digest the engine takes the digest and never looks at the
+// tag, so that the tag must not count either.
+func pinned(name string) string {
+	repository, digest, ok := strings.Cut(name, "@")
+	if !ok {
+		return name
+	}
+	if colon := strings.LastIndexByte(repository, ':'); colon > strings.LastIndexByte(repository, '/') {
+		repository = repository[:colon]
+	}
+	return repository + "@" + digest
 }
 
 // pullPolicies bounds what the job asks by what the admin allows.

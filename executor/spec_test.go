@@ -86,6 +86,8 @@ func TestImageIsAllowed(t *testing.T) {
 		{"registry.test/a/b:1", nil, ""},
 		{"registry.test/a/b:1", []string{"registry.test/**"}, ""},
 		{"registry.test/a/b@sha256:" + strings.Repeat("a", 64), []string{"registry.test/**"}, ""},
+		{"registry.test/a:release-1@sha256:" + strings.Repeat("a", 64), []string{"registry.test/a:release-*"}, "not allowed"}, // the digest is what runs
+		{"registry.test/a:release-1@sha256:" + strings.Repeat("a", 64), []string{"registry.test/a@sha256:*"}, ""},
 		{"ruby:3", []string{"alpine:*", "ruby:*"}, ""},
 		{"ruby", []string{"ruby:*"}, `image "ruby" is not allowed on this runner (allowed: ruby:*)`},
 		{"registry.test.evil/a", []string{"registry.test/**"}, "not allowed"},

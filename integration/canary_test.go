@@ -79,7 +79,7 @@ func newSources(t *testing.T) *sources {
 		t.Fatal(err)
 	}
 
-	fmt.Fprintf(&s.config, "[[identity.issuer]]\nurl = %q\naudience = \"https://cleanroom.test\"\n[[policy.rule]]\nname = \"all\"\nwhen = 'project_path == \"shop/items\"'\nsecrets = [\"*\"]\n", theRig.URL)
+	fmt.Fprintf(&s.config, "[[identity.issuer]]\nurl = %q\naudience = \"https://cleanroom.test\"\nplain_http = true\n[[policy.rule]]\nname = \"all\"\nwhen = 'project_path == \"shop/items\"'\nsecrets = [\"*\"]\n", theRig.URL)
 	s.add("STORE", "store", "", "", "")
 	s.add("VAULT", "vault", fmt.Sprintf("[provider.vault]\naddress = %q\nca_file = %q\nrole = \"shop\"\ntoken = \"VAULT_ID_TOKEN\"", vault.URL, vault.CA), `path = "secret/shop/api"`, "")
 	s.add("FILE", "file", fmt.Sprintf("[provider.file]\ndir = %q", filepath.Join(s.dir, "folder")), "", "")

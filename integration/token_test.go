@@ -85,6 +85,7 @@ func TestGitLabsTokensAreFacts(t *testing.T) {
 [[identity.issuer]]
 url = %q
 audience = "https://cleanroom.test"
+plain_http = true
 [[identity.profile]]
 name = "api"
 issuer = %[1]q

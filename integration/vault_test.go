@@ -65,6 +65,7 @@ path "secret/data/shop/*" { capabilities = ["read"] }`),
 [[identity.issuer]]
 url = %q
 audience = "https://cleanroom.test"
+plain_http = true
 [[provider]]
 name = "vault"
 kind = "vault"

@@ -68,6 +68,7 @@ func explain(cfg config.Config, p *policy.Policy, facts identity.Facts, job *con
 		w = asked(job)
 		e.decide(w, true)
 		e.profile(cfg.Profile, lastValue(job, executor.ProfileVariable))
+		e.others(cfg, job, w)
 	}
 	others := slices.DeleteFunc(slices.Clone(e.configured), func(name string) bool { return slices.Contains(w.secrets, name) })
 	e.decide(wishes{secrets: others}, false)
@@ -76,11 +77,38 @@ func explain(cfg config.Config, p *policy.Policy, facts identity.Facts, job *con
 
 func (w wishes) none() bool { return len(w.secrets)+len(w.images)+len(w.services) == 0 }
 
+// others are what else prepare would refuse the job for.
+func (e *explanation) others(cfg config.Config, job *contract.Job, w wishes) {
+	for _, name := range listed(job, executor.IdentityVariable) {
+		if !slices.ContainsFunc(cfg.Identity.Profiles, func(p config.TokenProfile) bool { return p.Name == name }) {
+			e.add("identity", name, true, policy.Decision{Reason: "this runner has no identity profile of that name"})
+		}
+	}
+	var names []string
+	for _, v := range job.Variables {
+		names = append(names, v.Key)
+	}
+	var secrets []config.Secret
+	for _, s := range cfg.Secrets {
+		if slices.Contains(w.secrets, s.Name) {
+			secrets = append(secrets, s)
+		}
+	}
+	for _, wrong := range executor.Collisions(names, secrets) {
+		e.add("variable", "-", true, policy.Decision{Reason: wrong.Error()})
+	}
+}
+
+// listed are the words of a variable, as prepare reads them.
+func listed(job *contract.Job, variable string) []string {
+	words := strings.FieldsFunc(lastValue(job, variable), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	slices.Sort(words)
+	return slices.Compact(words)
+}
+
 // asked is what a job asks for itself, as its author wrote it.
 func asked(job *contract.Job) (w wishes) {
-	w.secrets = strings.FieldsFunc(lastValue(job, executor.SecretsVariable), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
-	slices.Sort(w.secrets)
-	w.secrets = slices.Compact(w.secrets)
+	w.secrets = listed(job, executor.SecretsVariable)
 	if job.Image.Name != "" {
 		w.images = []string{job.Image.Name}
 	}

@@ -51,6 +51,9 @@ func (s factSource) read(c *cobra.Command, cfg config.Config) (identity.Facts, *
 		return facts, job, err
 	}
 	who, err := identity.Establish(c.Context(), job, v)
+	if err != nil && !errors.Is(err, identity.ErrExpired) && !errors.Is(err, identity.ErrIssuer) {
+		return nil, nil, exitError{code: 1, err: err} // prepare refuses such a job
+	}
 	if err != nil { // a recorded job's tokens have expired
 		fmt.Fprintf(c.ErrOrStderr(), "warning: the job's ID tokens give no facts: %v (--unverified believes them)\n", err)
 		return identity.FromJob(job), job, nil

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/executor"
+	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/docker"
 )
@@ -28,6 +32,9 @@ func roomCommand(g *globals) *cobra.Command {
 				return err
 			}
 			defer engine.Close()
+			if rooms, err = g.withJournals(rooms); err != nil {
+				return err
+			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(rooms)
 			}
@@ -77,7 +84,7 @@ func roomWipe(g *globals) *cobra.Command {
 				}
 			}
 			for _, name := range args {
-				if err := r.End(c.Context(), name, true); err != nil {
+				if err := r.End(c.Context(), name); err != nil {
 					return err
 				}
 			}
@@ -102,6 +109,33 @@ func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err
 	}
 	r = &executor.Reaper{Config: cfg, Engine: engine, Log: logrus.NewEntry(log), Out: c.OutOrStdout()}
 	return r, func() { engine.Close() }, nil
+}
+
+// withJournals adds rooms that are gone from the engine and still have leases.
+func (g *globals) withJournals(rooms []sandbox.RoomInfo) ([]sandbox.RoomInfo, error) {
+	cfg, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	names, err := secret.Rooms(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == name }) {
+			continue
+		}
+		head, err := secret.Peek(cfg.DataDir, name)
+		if errors.Is(err, fs.ErrNotExist) { // ended meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		rooms = append(rooms, sandbox.RoomInfo{Name: name, Created: head.Began, Deadline: head.Deadline,
+			Labels: map[string]string{"cleanroom.job": strconv.FormatInt(head.Job, 10), "cleanroom.project": head.Project}})
+	}
+	return rooms, nil
 }
 
 // rooms opens the engine, which the caller closes, and lists its rooms, oldest

@@ -37,6 +37,12 @@ const (
 	StageCleanupFileVariables     = "cleanup_file_variables"
 )
 
+// HelperStages are the runner's own, in their order.
+var HelperStages = []string{
+	StagePrepareScript, StageGetSources, StageClearWorktree, StageRestoreCache, StageDownloadArtifacts, StageArchiveCache,
+	StageArchiveCacheOnFailure, StageUploadArtifactsOnSuccess, StageUploadArtifactsOnFailure, StageCleanupFileVariables,
+}
+
 const stepPrefix = "step_"
 
 // maxStage bounds a stage's name, in bytes. Step names are the author's.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -9,7 +10,9 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor/identity"
+	"cleanroom/executor/secret/file"
 	"cleanroom/executor/secret/provider"
+	"cleanroom/executor/secret/store"
 )
 
 // dataDir looks at the folder that must outlive a reboot: without it nobody
@@ -58,11 +61,44 @@ func sources(cfg config.Config) []Check {
 		if _, err := provider.Opener(cfg.DataDir)(p); err != nil {
 			return []Check{fail(name, "mend the provider's table", "%v", err)}
 		}
+		if err := local(cfg, p); err != nil {
+			return []Check{fail(name, "mend it, or the provider's table", "provider %s: %v", p.Name, err)}
+		}
 	}
 	if all := strings.Fields(strings.Join(open, " ")); len(all) > 0 {
 		return []Check{warn(name, "use https", "%s: whoever is on the way can read and change what is said", strings.Join(all, ", "))}
 	}
 	return []Check{ok(name, "issuers: %d, providers: %d", len(cfg.Identity.Issuers), len(cfg.Providers))}
+}
+
+// local looks at what a provider needs of this host.
+func local(cfg config.Config, p config.Provider) error {
+	var failed []error
+	for _, private := range []string{p.Vault.SecretIDFile, p.Vault.TokenFile, p.OIDC.ClientSecretFile} {
+		if private != "" {
+			_, err := file.ReadPrivate(private)
+			failed = append(failed, err)
+		}
+	}
+	for _, argv := range [][]string{p.Exec.Command, p.Exec.Revoke} {
+		if len(argv) > 0 {
+			if info, err := os.Stat(argv[0]); err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+				failed = append(failed, fmt.Errorf("%s is no program", argv[0]))
+			}
+		}
+	}
+	if p.Files.Dir != "" {
+		_, err := os.ReadDir(p.Files.Dir)
+		failed = append(failed, err)
+	}
+	if p.Kind == "store" {
+		s, err := store.New(p, cfg.DataDir)
+		if err == nil {
+			_, err = s.List()
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
 }
 
 // plain is an address without TLS that is not on this machine, or nothing.

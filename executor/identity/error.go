@@ -7,14 +7,16 @@ import (
 	"strings"
 )
 
-// Errors of this package. What they mean to whoever calls: the first two are
-// build failures, the last is a system failure, and another try may help.
+// Errors of this package. What they mean to whoever calls: all but the
+// last are build failures; it is a system failure, and another try may help.
 var (
 	// ErrToken is an ID token that is not what is asked for.
 	ErrToken = errors.New("ID token refused")
 	// ErrDisagree is an ID token that says other things of the job than its
 	// job response or another token.
 	ErrDisagree = errors.New("job response and ID token disagree")
+	// ErrExpired is an ErrToken that time alone has refused.
+	ErrExpired = errors.New("ID token has expired")
 	// ErrIssuer is an issuer whose keys cannot be had.
 	ErrIssuer = errors.New("issuer cannot be asked for its keys")
 )

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ type Identity struct {
 	Facts Facts
 
 	verifier *Verifier // nil: no issuer is configured
+	host     string    // of the GitLab that the job is from
 	shaped   map[string]*shaped
 }
 
@@ -40,6 +42,9 @@ type shaped struct {
 // Errors wrap ErrToken, ErrDisagree or ErrIssuer.
 func Establish(ctx context.Context, job *contract.Job, v *Verifier) (*Identity, error) {
 	i := &Identity{Facts: FromJob(job), verifier: v, shaped: map[string]*shaped{}}
+	if u, err := url.Parse(job.GitInfo.RepoURL); err == nil {
+		i.host = u.Host
+	}
 	if v == nil {
 		v = &Verifier{}
 	}
@@ -109,6 +114,10 @@ func (i *Identity) own(ctx context.Context, variable, raw string) (*Token, error
 // that runs the job into job_project_id (lib/gitlab/ci/jwt.rb): the fork's
 // code must not earn what the project earns.
 func (i *Identity) bound(t *Token) error {
+	// Two GitLabs have jobs and projects of the same numbers.
+	if u, err := url.Parse(t.Issuer); len(i.verifier.issuers) > 1 && (err != nil || u.Host != i.host) {
+		return refuse(ErrDisagree, t.Variable, "issuer is %s, the job is from %s: it is another GitLab's token", shown(t.Issuer), shown(i.host))
+	}
 	for _, name := range []string{"job_id", "project_id"} {
 		fact, ok := i.Facts[name]
 		if !ok {

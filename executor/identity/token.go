@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -114,7 +115,7 @@ func (t *Token) fact(name string, kind Kind) (value any, known bool, err error) 
 // two clocks (RFC 7519, sections 4.1.4 to 4.1.6).
 func (t *Token) timely(now time.Time, skew time.Duration) error {
 	if age := now.Sub(t.Expires); age > skew {
-		return refuse(ErrToken, t.Variable, "expired %s ago", seconds(age))
+		return &finding{kind: ErrToken, from: ErrExpired, line: fmt.Sprintf("token %s: expired %s ago", label(t.Variable), seconds(age))}
 	}
 	return t.begun(now, skew)
 }

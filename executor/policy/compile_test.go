@@ -140,7 +140,7 @@ func TestVersion(t *testing.T) {
 		"name": func(r *config.Rule) { r.Name = "c" }, "when": func(r *config.Rule) { r.When = "ref_protected" },
 		"hint": func(r *config.Rule) { r.Hint = "beg" }, "secrets": func(r *config.Rule) { r.Secrets = r.Secrets[:1] },
 		"images": func(r *config.Rule) { r.Images = []string{"y"} }, "services": func(r *config.Rule) { r.Services = []string{"y"} },
-		"profiles": func(r *config.Rule) { r.Profiles = []string{"hardened"} }, "stages": func(r *config.Rule) { r.Stages = []string{"y"} },
+		"profiles": func(r *config.Rule) { r.Profiles = []string{"hardened"} }, "stages": func(r *config.Rule) { r.Stages = []string{"script"} },
 		"identity": func(r *config.Rule) { r.Identity = []string{"staging"} },
 	} {
 		r := first

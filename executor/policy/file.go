@@ -38,6 +38,9 @@ func readFile(path string) ([]config.Rule, error) {
 	case info.Mode().Perm()&0o022 != 0:
 		return nil, fmt.Errorf("%s may be written by others (mode %#o): chmod go-w it", path, info.Mode().Perm())
 	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s belongs to uid %d, who could change it: chown it to root", path, st.Uid)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	switch {
 	case err != nil:

@@ -10,6 +10,7 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/config/glob"
+	"cleanroom/executor/contract"
 )
 
 // Bounds of what an admin may write: far above what anybody needs, so that a
@@ -27,6 +28,15 @@ var hardening = []string{"compatible", "hardened", "strict"}
 
 // known are the names that rules refer to.
 type known struct{ profiles, secrets []string }
+
+// isStage says whether a runner may call a stage, or a rule a service, so.
+func isStage(name string) bool {
+	switch name {
+	case "script", contract.StageBuildScript, contract.StageAfterScript:
+		return true
+	}
+	return strings.HasPrefix(name, "step_") || strings.HasPrefix(name, "service:") || slices.Contains(contract.HelperStages, name)
+}
 
 // rule is one that can decide.
 type rule struct {
@@ -63,6 +73,12 @@ func compileRule(source config.Rule, k known) (rule, error) {
 	for _, name := range source.Secrets {
 		if !glob.IsPattern(name) && !slices.Contains(k.secrets, name) {
 			return rule{}, fmt.Errorf("secrets: no secret %s is configured%s", shortQuote(name), didYouMean(name, k.secrets))
+		}
+	}
+	for _, name := range source.Stages {
+		if !glob.IsPattern(name) && !isStage(name) {
+			return rule{}, fmt.Errorf("stages: %s is no stage: use script, after_script, step_NAME, service:ALIAS, or one of the runner's own (%s)%s",
+				shortQuote(name), strings.Join(contract.HelperStages, ", "), didYouMean(name, append([]string{"script", "after_script"}, contract.HelperStages...)))
 		}
 	}
 	for _, name := range source.Identity {

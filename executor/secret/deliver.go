@@ -22,6 +22,9 @@ const (
 	maxFile = 512 << 10
 )
 
+// ahead is how far a provider's clock may be before ours.
+const ahead = 5 * time.Minute
+
 // Delivery is one variable or file that a stage gets.
 type Delivery struct {
 	Secret   string   `json:"secret"`
@@ -38,7 +41,7 @@ func Deliver(s config.Secret, given Issued, stages []string) ([]Delivery, error)
 	for _, d := range s.Deliver {
 		value, err := render(d.Value, given.Fields)
 		if err != nil {
-			return nil, fmt.Errorf("%w: secret %s: %w", ErrRefused, s.Name, err)
+			return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 		switch limit := map[bool]int{true: maxFile, false: maxEnv}[d.As == "file"]; {
 		case len(value) > limit:
@@ -49,7 +52,7 @@ func Deliver(s config.Secret, given Issued, stages []string) ([]Delivery, error)
 			err = fmt.Errorf("the value for %s has less than %d bytes, too few to be hidden in a log: make it longer, or set allow_short", d.Variable, MinValue)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: secret %s: %w", ErrRefused, s.Name, err)
+			return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 		all = append(all, Delivery{Secret: s.Name, Variable: d.Variable, File: d.File, Value: value, Stages: stages})
 	}
@@ -83,11 +86,21 @@ func TooOld(s config.Secret, given Issued, now time.Time) error {
 	switch {
 	case s.MaxAge == 0:
 		return nil
+	case given.Rotated.After(now.Add(ahead)):
+		return fmt.Errorf("%w: its provider says that it was rotated at %s, which is yet to come: one of the clocks is wrong", ErrRefused, given.Rotated.UTC().Format(time.RFC3339))
 	case given.Rotated.IsZero():
-		return fmt.Errorf("%w: secret %s: its age is not known, and max_age is %s: its provider tells no date", ErrRefused, s.Name, s.MaxAge)
+		return fmt.Errorf("%w: its age is not known, and max_age is %s: its provider tells no date", ErrRefused, s.MaxAge)
 	case now.Sub(given.Rotated) > s.MaxAge:
-		return fmt.Errorf("%w: secret %s was not rotated for %s, at most %s is allowed (max_age): rotate it at its source",
-			ErrRefused, s.Name, now.Sub(given.Rotated).Round(time.Second), s.MaxAge)
+		return fmt.Errorf("%w: it was not rotated for %s, at most %s is allowed (max_age): rotate it at its source",
+			ErrRefused, days(now.Sub(given.Rotated)), days(s.MaxAge))
 	}
 	return nil
+}
+
+// days is a duration in days where it has many hours.
+func days(d time.Duration) string {
+	if d < 48*time.Hour {
+		return d.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }

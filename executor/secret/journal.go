@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,16 +34,29 @@ type Head struct {
 	Project  string                 `json:"project"`
 	Began    time.Time              `json:"began"`
 	Deadline time.Time              `json:"deadline"`
+	Clock    contract.Clock         `json:"clock,omitzero"`  // when the deadline is by a clock that nobody sets
 	Runner   contract.RunnerProcess `json:"runner,omitzero"` // zero: not known
 }
+
+// stillborn is how old a journal without a head must be before it counts as
+// one of a prepare that was killed, and not of one that is about to write it.
+const stillborn = 5 * time.Minute
 
 // Over says why the job is certainly over; empty: it may still run.
 func (j *Journal) Over(now time.Time) string {
 	switch {
 	case j.ending:
 		return "its cleanup began and did not end"
+	case j.Head.Room == "":
+		if info, err := j.f.Stat(); err == nil && now.Sub(info.ModTime()) > stillborn {
+			return "its prepare was killed before it began"
+		}
 	case j.Head.Runner.Gone():
 		return "its runner is gone"
+	case j.Head.Clock.Known():
+		if j.Head.Clock.Passed() {
+			return "its deadline has passed"
+		}
 	case now.After(j.Head.Deadline):
 		return "its deadline has passed"
 	}
@@ -86,14 +100,18 @@ type Sealer interface {
 // Journal is the list of one room's leases, on disk and locked: it survives
 // a reboot, and a kill at any instant.
 type Journal struct {
-	Head Head
-	Open []Entry // leases not ended yet, in the order of their issue
+	Head    Head
+	Open    []Entry // leases not ended yet, in the order of their issue
+	Damaged error   // lines that nobody can read; the others count all the same
 
 	f      *os.File
 	path   string
+	room   string
 	host   Sealer // of Begin
 	last   int
 	ending bool
+	mu     sync.Mutex // of what follows, and of Open
+	broken error      // a line could not be written: no more
 }
 
 func journalDir(dataDir string) string { return filepath.Join(dataDir, "leases") }
@@ -111,49 +129,32 @@ func Begin(dataDir string, host Sealer, head Head) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal of leases: %w", err)
 	}
-	j := &Journal{Head: head, f: f, path: path, host: host}
+	j := &Journal{Head: head, f: f, path: path, room: head.Room, host: host}
 	if err = j.write(head); err == nil {
 		err = syncDir(dir)
 	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("journal of leases: %w", err)
+	if err != nil { // nothing was issued yet
+		return nil, fmt.Errorf("journal of leases: %w", errors.Join(err, os.Remove(path), f.Close()))
 	}
 	return j, nil
 }
 
-// create makes and locks the file. Between the two a reaper may find it
-// empty, and remove it.
-func create(path string) (*os.File, error) {
-	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		if err = lock(f, unix.LOCK_EX); err == nil && same(f, path) {
-			return f, nil
-		}
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
-	}
-}
+// Hold is a descriptor for programs that issue: while one of their processes
+// has it open the journal is locked, and nobody revokes what is still being
+// issued.
+func (j *Journal) Hold() *os.File { return j.f }
 
 // Find opens and locks a room's journal. fs.ErrNotExist: the room has no
-// leases. With wait it waits for whoever has it; else ErrLocked.
-func Find(dataDir, room string, wait bool) (*Journal, error) {
+// leases. ErrLocked: somebody has it, for longer than we wait.
+func Find(dataDir, room string, wait time.Duration) (*Journal, error) {
+	deadline := time.Now().Add(wait)
 	path := filepath.Join(journalDir(dataDir), filepath.Base(room)+journalExt)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return nil, fmt.Errorf("journal of leases: %w", err)
 		}
-		how := unix.LOCK_EX
-		if !wait {
-			how |= unix.LOCK_NB
-		}
-		if err := lock(f, how); err != nil {
+		if err := lockUntil(f, deadline); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("journal of leases of room %s: %w", room, err)
 		}
@@ -161,7 +162,7 @@ func Find(dataDir, room string, wait bool) (*Journal, error) {
 			f.Close()
 			continue
 		}
-		j := &Journal{f: f, path: path}
+		j := &Journal{f: f, path: path, room: room}
 		if err := j.read(); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("journal of leases of room %s: %w", room, err)
@@ -188,6 +189,19 @@ func Rooms(dataDir string) ([]string, error) {
 	return rooms, nil
 }
 
+// Peek reads whose journal it is, whoever has it.
+func Peek(dataDir, room string) (Head, error) {
+	f, err := os.OpenFile(filepath.Join(journalDir(dataDir), filepath.Base(room)+journalExt), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return Head{}, fmt.Errorf("journal of leases: %w", err)
+	}
+	defer f.Close()
+	text, _ := bufio.NewReader(io.LimitReader(f, 64<<10)).ReadBytes('\n')
+	var head Head
+	_ = json.Unmarshal(text, &head) // one that is just being made has none yet
+	return head, nil
+}
+
 func cutExt(name string) (string, bool) {
 	room := name[:max(0, len(name)-len(journalExt))]
 	return room, room != "" && room+journalExt == name
@@ -195,7 +209,10 @@ func cutExt(name string) (string, bool) {
 
 // Add writes a lease into a journal that Begin made. When it returns, the lease survives a power cut.
 func (j *Journal) Add(secret string, p config.Provider, l Lease, now time.Time) (Entry, error) {
-	e := Entry{Number: j.last + 1, Secret: secret, Provider: p.Name, Kind: p.Kind, ID: l.ID, Issued: now, Expires: l.Expires}
+	e := Entry{Secret: secret, Provider: p.Name, Kind: p.Kind, ID: l.ID, Issued: now, Expires: l.Expires}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e.Number = j.last + 1
 	plain, err := json.Marshal(kept{p, l})
 	if err == nil {
 		e.Sealed, err = j.host.Seal(plain, j.context(e))
@@ -215,7 +232,7 @@ func (j *Journal) Add(secret string, p config.Provider, l Lease, now time.Time) 
 // context binds a sealed lease to its line: nobody can have one revoked in
 // the name of another.
 func (j *Journal) context(e Entry) string {
-	return fmt.Sprintf("cleanroom lease %s %d %s %s", j.Head.Room, e.Number, e.Provider, e.ID)
+	return fmt.Sprintf("cleanroom lease %s %d %s %s", j.room, e.Number, e.Provider, e.ID)
 }
 
 func (j *Journal) unseal(e Entry, host Sealer) (kept, error) {
@@ -233,6 +250,8 @@ func (j *Journal) unseal(e Entry, host Sealer) (kept, error) {
 
 // end notes that a lease needs no revoking any more.
 func (j *Journal) end(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if err := j.write(line{Ended: e.Number}); err != nil {
 		return fmt.Errorf("journal of leases: %w", err)
 	}
@@ -241,10 +260,10 @@ func (j *Journal) end(e Entry) error {
 }
 
 // Close gives the journal free. One without an open lease is removed: there
-// is nothing to revoke.
+// is nothing to revoke. One with lines that cannot be read stays, for an admin.
 func (j *Journal) Close() error {
 	defer j.f.Close() // and with it the lock
-	if len(j.Open) > 0 {
+	if len(j.Open) > 0 || j.Damaged != nil {
 		return nil
 	}
 	if err := os.Remove(j.path); err != nil {
@@ -257,14 +276,23 @@ func (j *Journal) Close() error {
 func (j *Journal) Keep() error { return j.f.Close() }
 
 func (j *Journal) write(v any) error {
+	if j.broken != nil {
+		return j.broken
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	if _, err := j.f.Write(append(b, '\n')); err != nil {
+	whole, err := j.f.Stat()
+	if err != nil {
 		return err
 	}
-	return j.f.Sync()
+	_, err = j.f.Write(append(b, '\n'))
+	if err = errors.Join(err, j.f.Sync()); err != nil { // a full disk: half a line would swallow the next one
+		j.broken = fmt.Errorf("%w; nothing more is issued", err)
+		return errors.Join(err, j.f.Truncate(whole.Size()))
+	}
+	return nil
 }
 
 // read takes the lines in. The last one may be torn, by a power cut: then
@@ -292,7 +320,7 @@ func (j *Journal) read() error {
 			return err
 		}
 		if err := j.take(n, bytes.TrimSuffix(text, []byte("\n"))); err != nil {
-			return err
+			j.Damaged = errors.Join(j.Damaged, err)
 		}
 		good += int64(len(text))
 	}
@@ -307,7 +335,7 @@ func (j *Journal) take(n int, text []byte) error {
 	}
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
-		return fmt.Errorf("%s: line %d is no lease", j.path, n)
+		return fmt.Errorf("%s: line %d is no lease: what it stood for has to be revoked by hand", j.path, n)
 	}
 	switch {
 	case l.Over && l.Lease == nil && l.Ended == 0:
@@ -322,35 +350,4 @@ func (j *Journal) take(n int, text []byte) error {
 	j.last = max(j.last, l.Lease.Number)
 	j.Open = append(j.Open, *l.Lease)
 	return nil
-}
-
-func lock(f *os.File, how int) error {
-	for {
-		switch err := unix.Flock(int(f.Fd()), how); err {
-		case unix.EINTR:
-		case unix.EWOULDBLOCK:
-			return ErrLocked
-		default:
-			return err
-		}
-	}
-}
-
-// same says that the file which was opened is still the one at path.
-func same(f *os.File, path string) bool {
-	a, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Lstat(path)
-	return err == nil && os.SameFile(a, b)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
@@ -81,7 +83,7 @@ func (s *source) open(p config.Provider) (secret.Provider, error) { s.seen = p; 
 // revokeAll is what whoever ends a room does.
 func revokeAll(t *testing.T, j *secret.Journal, key *hostkey.Key, s *source) ([]secret.Ending, error) {
 	t.Helper()
-	endings, err := j.Revoke(t.Context(), key, s.open)
+	endings, err := j.Revoke(t.Context(), key, s.open, time.Minute)
 	return endings, errors.Join(err, j.Close())
 }
 
@@ -91,7 +93,7 @@ func TestJournal(t *testing.T) {
 	for n := range 3 {
 		add(t, j, n)
 	}
-	if _, err := secret.Find(dir, room, false); !errors.Is(err, secret.ErrLocked) {
+	if _, err := secret.Find(dir, room, 0); !errors.Is(err, secret.ErrLocked) {
 		t.Errorf("while somebody writes: %v", err)
 	}
 	if err := j.Keep(); err != nil {
@@ -112,7 +114,7 @@ func TestJournal(t *testing.T) {
 
 	// What fails stays, the rest is done; the youngest goes first.
 	s := &source{t: t, fail: map[string]error{"lease-1": errors.New("away")}}
-	if j, err = secret.Find(dir, room, false); err != nil {
+	if j, err = secret.Find(dir, room, 0); err != nil {
 		t.Fatal(err)
 	}
 	if j.Head.Job != 4711 || j.Over(time.Now()) != "" || j.Over(time.Now().Add(2*time.Hour)) != "its deadline has passed" {
@@ -126,13 +128,13 @@ func TestJournal(t *testing.T) {
 		t.Errorf("the provider's settings: %+v", s.seen)
 	}
 	s = &source{t: t, fail: map[string]error{"lease-1": fmt.Errorf("no: %w", secret.ErrNotRevocable)}}
-	if j, err = secret.Find(dir, room, true); err != nil || len(j.Open) != 1 || j.Over(time.Now()) != "its cleanup began and did not end" {
+	if j, err = secret.Find(dir, room, time.Minute); err != nil || len(j.Open) != 1 || j.Over(time.Now()) != "its cleanup began and did not end" {
 		t.Fatalf("%v, %+v", err, j)
 	}
 	if endings, err = revokeAll(t, j, host(t, dir), s); err != nil || endings[0].Outcome != secret.Expires {
 		t.Fatalf("%v, %+v", err, endings)
 	}
-	if _, err = secret.Find(dir, room, true); !errors.Is(err, fs.ErrNotExist) {
+	if _, err = secret.Find(dir, room, time.Minute); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an empty journal stays: %v", err)
 	}
 }
@@ -155,7 +157,7 @@ func TestJournalIsCutAnywhere(t *testing.T) {
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		j, err := secret.Find(dir, room, false)
+		j, err := secret.Find(dir, room, 0)
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
@@ -180,13 +182,13 @@ func TestJournalIsSealed(t *testing.T) {
 	text, _ := os.ReadFile(path)
 	for name, changed := range map[string]string{
 		"other id":   strings.Replace(string(text), `"id":"lease-0"`, `"id":"lease-9"`, 1),
-		"other room": strings.Replace(string(text), room, "cr-other-1-0123456789", 1),
+		"other line": strings.Replace(string(text), `"number":1`, `"number":2`, 1),
 	} {
 		if changed == string(text) {
 			t.Fatal(name)
 		}
 		os.WriteFile(path, []byte(changed), 0o600)
-		j, err := secret.Find(dir, room, false)
+		j, err := secret.Find(dir, room, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,10 +199,112 @@ func TestJournalIsSealed(t *testing.T) {
 	}
 	for _, bad := range []string{"{}\nnonsense\n", "{}\n{}\n", "nonsense\n", "{}\n{\"lease\":{},\"ended\":1}\n", "{}\n{\"over\":true,\"ended\":1}\n"} {
 		os.WriteFile(path, []byte(bad), 0o600)
-		if _, err := secret.Find(dir, room, false); err == nil || strings.Contains(err.Error(), "\n") {
+		j, err := secret.Find(dir, room, 0)
+		if err != nil || j.Damaged == nil || strings.Contains(j.Damaged.Error(), "\n") {
+			t.Fatalf("%q: %v", bad, err)
+		}
+		if _, err := revokeAll(t, j, host(t, dir), &source{t: t}); err == nil {
+			t.Errorf("%q: nobody is told", bad)
+		}
+		if _, err := os.Stat(path); err != nil {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+}
+
+// TestDamagedLine: what cannot be read is told, and keeps no other lease alive.
+func TestDamagedLine(t *testing.T) {
+	dir := t.TempDir()
+	j := begin(t, dir)
+	for n := range 3 {
+		add(t, j, n)
+	}
+	j.Keep()
+	path := filepath.Join(dir, "leases", room+".jsonl")
+	text, _ := os.ReadFile(path)
+	lines := strings.SplitAfter(string(text), "\n")
+	lines[2] = lines[2][:len(lines[2])/2] + "\n"
+	os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600)
+	j, err := secret.Find(dir, room, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &source{t: t}
+	if _, err := revokeAll(t, j, host(t, dir), s); err == nil || !strings.Contains(err.Error(), "line 3 is no lease") || !slices.Equal(s.revoked, []string{"lease-2", "lease-0"}) {
+		t.Errorf("%v, revoked %q", err, s.revoked)
+	}
+}
+
+// TestFullDisk: what cannot be journalled is not used, and the journal stays
+// whole.
+func TestFullDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "small")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32k,mode=0700"); err != nil {
+		t.Fatalf("tests need root: %v", err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	j := begin(t, dir)
+	big := secret.Lease{ID: "lease-big", Credential: make([]byte, 4<<10)}
+	full := false
+	for range 20 {
+		if _, err := j.Add("S", config.Provider{Name: "p", Kind: "exec"}, big, time.Now()); err != nil {
+			full = true
+			break
+		}
+	}
+	if _, err := j.Add("S", config.Provider{Name: "p", Kind: "exec"}, secret.Lease{ID: "small"}, time.Now()); !full || err == nil {
+		t.Fatalf("full %t, and after that: %v", full, err)
+	}
+	open := len(j.Open)
+	j.Keep()
+	j, err := secret.Find(dir, room, 0)
+	if err != nil || j.Damaged != nil || len(j.Open) != open || open == 0 {
+		t.Fatalf("%v, %v, %d leases of %d", err, j.Damaged, len(j.Open), open)
+	}
+	j.Keep()
+}
+
+// TestOneProviderIsAway: the others' leases do not wait for it.
+func TestOneProviderIsAway(t *testing.T) {
+	dir := t.TempDir()
+	j := begin(t, dir)
+	add(t, j, 0)
+	if _, err := j.Add("S", config.Provider{Name: "away", Kind: "vault"}, secret.Lease{ID: "held"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	held := make(chan struct{}) // until the other's is revoked
+	open := func(p config.Provider) (secret.Provider, error) {
+		if p.Name == "away" {
+			return waiting{&source{t: t}, held}, nil
+		}
+		return freeing{&source{t: t}, held}, nil
+	}
+	if _, err := j.Revoke(t.Context(), host(t, dir), open, time.Hour); err == nil || len(j.Open) != 1 || j.Open[0].ID != "held" {
+		t.Errorf("%v, %+v", err, j.Open)
+	}
+	j.Keep()
+}
+
+// waiting is a provider that does not answer.
+type waiting struct {
+	*source
+	held chan struct{}
+}
+
+func (w waiting) Revoke(context.Context, secret.Lease) error { <-w.held; return errors.New("away") }
+
+// freeing ends that.
+type freeing struct {
+	*source
+	held chan struct{}
+}
+
+func (f freeing) Revoke(ctx context.Context, l secret.Lease) error {
+	defer close(f.held)
+	return f.source.Revoke(ctx, l)
 }
 
 func FuzzJournal(f *testing.F) {
@@ -214,7 +318,7 @@ func FuzzJournal(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		j, err := secret.Find(dir, room, false)
+		j, err := secret.Find(dir, room, 0)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\n") {
 				t.Errorf("%q", err)

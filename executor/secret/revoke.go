@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"cleanroom/config"
@@ -30,35 +31,59 @@ type Ending struct {
 // Opener makes a provider.
 type Opener func(config.Provider) (Provider, error)
 
-// Revoke takes back every lease of the journal, the youngest first: a lease
-// may need the login before it. What fails stays in the journal, for another
-// try; the error joins all failures.
-func (j *Journal) Revoke(ctx context.Context, host Sealer, open Opener) ([]Ending, error) {
-	var endings []Ending
-	var failed []error
+// Revoke takes back every lease of the journal: of each provider the youngest
+// first, as a lease may need the login before it; and all providers at once,
+// each within timeout, so that one that is away delays no other. What fails
+// stays in the journal, for another try; the error joins all failures.
+func (j *Journal) Revoke(ctx context.Context, host Sealer, open Opener, timeout time.Duration) ([]Ending, error) {
+	failed := j.Damaged
 	if !j.ending { // should we be killed, whoever comes next need not wait for the deadline
-		failed = append(failed, j.write(line{Over: true}))
+		failed = errors.Join(failed, j.write(line{Over: true}))
 		j.ending = true
 	}
-	for _, e := range slices.Backward(slices.Clone(j.Open)) {
-		ending := Ending{Entry: e, Outcome: Revoked}
-		switch err := j.revoke(ctx, e, host, open); {
-		case errors.Is(err, ErrNotRevocable):
-			ending.Outcome = Expires
-		case err != nil:
-			ending.Outcome, ending.Err = Failed, err
-		}
-		if ending.Outcome != Failed {
-			if err := j.end(e); err != nil {
-				ending.Outcome, ending.Err = Failed, err
-			}
-		}
-		if ending.Outcome == Failed {
-			failed = append(failed, fmt.Errorf("lease %s of secret %s at %s: %w", e.ID, e.Secret, e.Provider, ending.Err))
-		}
-		endings = append(endings, ending)
+	byProvider := map[string][]Entry{}
+	for _, e := range slices.Backward(j.Open) {
+		byProvider[e.Provider] = append(byProvider[e.Provider], e)
 	}
-	return endings, errors.Join(failed...)
+	var endings []Ending
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	for _, entries := range byProvider {
+		work.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			for _, e := range entries {
+				ending := j.ended(ctx, e, host, open)
+				mu.Lock()
+				endings = append(endings, ending)
+				mu.Unlock()
+			}
+		})
+	}
+	work.Wait()
+	slices.SortFunc(endings, func(a, b Ending) int { return b.Entry.Number - a.Entry.Number })
+	for _, e := range endings {
+		if e.Outcome == Failed {
+			failed = errors.Join(failed, fmt.Errorf("lease %s of secret %s at %s: %w", e.Entry.ID, e.Entry.Secret, e.Entry.Provider, e.Err))
+		}
+	}
+	return endings, failed
+}
+
+// ended revokes one lease and notes that.
+func (j *Journal) ended(ctx context.Context, e Entry, host Sealer, open Opener) Ending {
+	ending := Ending{Entry: e, Outcome: Revoked}
+	switch err := j.revoke(ctx, e, host, open); {
+	case errors.Is(err, ErrNotRevocable):
+		ending.Outcome = Expires
+	case err != nil:
+		ending.Outcome, ending.Err = Failed, err
+		return ending
+	}
+	if err := j.end(e); err != nil {
+		ending.Outcome, ending.Err = Failed, err
+	}
+	return ending
 }
 
 func (j *Journal) revoke(ctx context.Context, e Entry, host Sealer, open Opener) error {

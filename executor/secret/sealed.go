@@ -18,6 +18,10 @@ import (
 	"cleanroom/config"
 )
 
+// ErrNoSeal is a room without its sealed secrets: a stage must not run as if
+// it had been granted none.
+var ErrNoSeal = errors.New("its sealed secrets are gone: was the state folder emptied while the job ran?")
+
 // maxSealed bounds a sealed file, in bytes.
 const maxSealed = 32 << 20
 
@@ -78,11 +82,11 @@ func (s *Sealed) Save(stateDir, room string, key [32]byte) error {
 	return os.Rename(tmp, path)
 }
 
-// Unseal reads what Save wrote; without such a file the job has no secrets.
+// Unseal reads what Save wrote; each prepare does, with no secrets too.
 func Unseal(stateDir, room string, key [32]byte) (*Sealed, error) {
 	f, err := os.Open(sealedPath(stateDir, room))
 	if errors.Is(err, fs.ErrNotExist) {
-		return &Sealed{}, nil
+		return nil, ErrNoSeal
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal secrets: %w", err)

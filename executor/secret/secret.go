@@ -10,6 +10,7 @@ package secret
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"cleanroom/config"
@@ -54,6 +55,9 @@ type Request struct {
 	Until time.Time
 	// Journal writes a lease down, on disk, before it is used.
 	Journal func(Lease) error
+	// Hold is for a program that issues to inherit (nil: none): as long as one
+	// of its processes has it, nobody revokes what it may still be issuing.
+	Hold *os.File
 }
 
 // Job says for whom a secret is, for names and records at the provider.
@@ -69,6 +73,9 @@ type Issued struct {
 	Version string            // what the provider calls this version; may be empty
 	Rotated time.Time         // when the value was made; zero: not known
 	Expires time.Time         // zero: not by itself
+	// Revocable says that revoking its leases ends the value itself, and not
+	// only the login that it was read with.
+	Revocable bool
 }
 
 // Lease is something that a provider gave and can take back.

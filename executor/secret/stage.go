@@ -22,9 +22,14 @@ func (d Delivery) Gets(stage string) bool {
 		names = append(names, "script")
 	}
 	return slices.ContainsFunc(globs, func(pattern string) bool {
+		if strings.HasPrefix(stage, servicePrefix) && !strings.HasPrefix(pattern, servicePrefix) {
+			return false // services are named as such: "*" is all stages
+		}
 		return slices.ContainsFunc(names, func(name string) bool { return glob.Match(pattern, name) })
 	})
 }
 
 // ServiceStage is how a rule's stages call a service: service:ALIAS.
-func ServiceStage(alias string) string { return "service:" + strings.ToLower(alias) }
+func ServiceStage(alias string) string { return servicePrefix + strings.ToLower(alias) }
+
+const servicePrefix = "service:"

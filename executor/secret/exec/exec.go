@@ -153,7 +153,7 @@ func (p *Provider) fetch(ctx context.Context, r secret.Request) (secret.Issued, 
 	if err := p.journal(r, f, time.Time{}); err != nil {
 		return secret.Issued{}, err
 	}
-	out, err := p.run(ctx, p.exec.Command, f)
+	out, err := p.run(ctx, p.exec.Command, f, r.Hold)
 	if err != nil {
 		return secret.Issued{}, err
 	}
@@ -169,7 +169,7 @@ func (p *Provider) fetch(ctx context.Context, r secret.Request) (secret.Issued, 
 	if !a.expires.IsZero() && !a.expires.After(p.now()) {
 		return secret.Issued{}, fmt.Errorf("%s gave what expired at %s already: see why it gives old values", p.exec.Command[0], a.expires.Format(time.RFC3339))
 	}
-	return secret.Issued{Fields: a.fields, Version: a.version, Rotated: a.rotated, Expires: a.expires}, nil
+	return secret.Issued{Fields: a.fields, Version: a.version, Rotated: a.rotated, Expires: a.expires, Revocable: len(p.exec.Revoke) > 0}, nil
 }
 
 // journal writes down what the revoking program will be told. Without one
@@ -191,7 +191,7 @@ func (p *Provider) giveBack(ctx context.Context, f facts, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeGrace)
 	defer cancel()
 	f.Until = time.Time{}
-	if _, err := p.run(ctx, p.exec.Revoke, f); err != nil {
+	if _, err := p.run(ctx, p.exec.Revoke, f, nil); err != nil {
 		return fmt.Errorf("%w, and it could not be revoked: %w", why, err)
 	}
 	return why
@@ -211,6 +211,6 @@ func (p *Provider) Revoke(ctx context.Context, l secret.Lease) error {
 	if err := json.Unmarshal(l.Credential, &f); err != nil || f.Lease != l.ID {
 		return fmt.Errorf("the lease %s does not hold what revoking needs: revoke it at its source", l.ID)
 	}
-	_, err := p.run(ctx, p.exec.Revoke, f)
+	_, err := p.run(ctx, p.exec.Revoke, f, nil)
 	return err
 }

@@ -271,7 +271,7 @@ func TestNoProgram(t *testing.T) {
 	must(t, os.Chmod(filepath.Join(dir, "open"), 0o707))
 	must(t, os.WriteFile(filepath.Join(dir, "odd"), []byte("\x00\x01"), 0o700))
 	for name, want := range map[string]string{
-		"none": "there is no program", "plain": "is no program", "open": "may be written by everyone", "odd": "cannot be run", ".": "is no program",
+		"none": "there is no program", "plain": "is no program", "open": "may be written by others", "odd": "cannot be run", ".": "is no program",
 	} {
 		p := config.Provider{Name: "own", Exec: config.Exec{Command: []string{filepath.Join(dir, name)}}}
 		if _, err := open(t, p).Fetch(t.Context(), request(&journal{})); err == nil || !strings.Contains(err.Error(), want) {

@@ -39,7 +39,10 @@ const (
 )
 
 // run runs a program and gives what it printed.
-func (p *Provider) run(ctx context.Context, argv []string, f facts) ([]byte, error) {
+//
+// It inherits hold, and so does what it starts: when we are killed in the
+// middle, nobody takes back what is still being issued.
+func (p *Provider) run(ctx context.Context, argv []string, f facts, hold *os.File) ([]byte, error) {
 	if err := checkProgram(argv[0]); err != nil {
 		return nil, err
 	}
@@ -54,6 +57,9 @@ func (p *Provider) run(ctx context.Context, argv []string, f facts) ([]byte, err
 	cmd.Env, cmd.Dir = p.environ(f), "/"
 	stdout, stderr := &head{}, &tail{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(append(stdin, '\n')), stdout, stderr
+	if hold != nil {
+		cmd.ExtraFiles = []*os.File{hold}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = pipesGrace
@@ -128,7 +134,7 @@ func (p *Provider) environ(f facts) []string {
 	)
 }
 
-// checkProgram refuses what everybody could have written: it would run as us.
+// checkProgram refuses what others could have written: it would run as us.
 func checkProgram(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -138,8 +144,11 @@ func checkProgram(path string) error {
 		return err
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
 		return fmt.Errorf("%w: %s is no program: correct the provider, or chmod it to 0755", secret.ErrRefused, path)
-	case info.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("%w: %s may be written by everyone: chmod o-w it", secret.ErrRefused, path)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%w: %s may be written by others: chmod go-w it", secret.ErrRefused, path)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%w: %s belongs to uid %d, who could change it: chown it to root", secret.ErrRefused, path, st.Uid)
 	}
 	return nil
 }

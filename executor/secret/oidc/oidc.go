@@ -144,6 +144,7 @@ func (p *Provider) fetch(ctx context.Context, r secret.Request) (secret.Issued, 
 	if err := p.journal(ctx, r, as, k, issued.Expires); err != nil {
 		return secret.Issued{}, err
 	}
+	issued.Revocable = true
 	return issued, nil
 }
 

@@ -21,9 +21,6 @@ const clockSkew = time.Minute
 // 7662). ErrNotRevocable: the provider takes back no access tokens, and this
 // one is still good.
 func (p *Provider) Revoke(ctx context.Context, l secret.Lease) error {
-	if !l.Expires.IsZero() && p.now().After(l.Expires.Add(clockSkew)) {
-		return nil
-	}
 	var k kept
 	if err := json.Unmarshal(l.Credential, &k); err != nil || k.AccessToken == "" || https.CheckURL(k.Revoke) != nil {
 		return fmt.Errorf("the lease %s does not hold what revoking needs: revoke it at the provider", l.ID)
@@ -32,7 +29,13 @@ func (p *Provider) Revoke(ctx context.Context, l secret.Lease) error {
 	if err != nil {
 		return err
 	}
-	return p.revoke(ctx, as, k)
+	err = p.revoke(ctx, as, k)
+	// Clocks are wrong at times, so the provider is asked even for a token that
+	// should be over; but for that one its silence is no reason to ask for ever.
+	if err != nil && !l.Expires.IsZero() && p.now().After(l.Expires.Add(clockSkew)) {
+		return fmt.Errorf("%w, and should have expired at %s: %v", secret.ErrNotRevocable, l.Expires.UTC().Format(time.RFC3339), err)
+	}
+	return err
 }
 
 // revoke does both tokens, whatever becomes of the first.

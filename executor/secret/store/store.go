@@ -123,6 +123,7 @@ func (s *Store) Fetch(ctx context.Context, r secret.Request) (secret.Issued, err
 	}
 	return secret.Issued{
 		Fields: got.Fields, Version: strconv.Itoa(got.Number), Rotated: got.Created, Expires: got.GoodUntil,
+		Revocable: want == "" && e.Rotate.PerJob && got.kind != JWT && got.kind != Command,
 	}, nil
 }
 

@@ -98,7 +98,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j, _ := stubbed(t, "database", test.answer)
 			_, err := j.fetch("secret/shop/api")
-			tells(t, err, []string{stubToken, j.token, "canary", "424242", "\x1b"}, test.words, "secret s of provider v")
+			tells(t, err, []string{stubToken, j.token, "canary", "424242", "\x1b"}, test.words, "provider v")
 			if errors.Is(err, secret.ErrRefused) != test.refused || len(err.Error()) > 700 {
 				t.Errorf("error %v, want a refusal: %t", err, test.refused)
 			}

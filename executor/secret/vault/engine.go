@@ -107,7 +107,7 @@ func (v *Vault) generic(ctx context.Context, r secret.Request, l login, m mount,
 		if err := v.revocable(ctx, lease); err != nil {
 			return secret.Issued{}, err
 		}
-		issued.Rotated, issued.Expires = asked, lease.Expires
+		issued.Rotated, issued.Expires, issued.Revocable = asked, lease.Expires, true
 	} else {
 		issued.Rotated, issued.Expires = told(m.kind, answer.Data, asked)
 	}

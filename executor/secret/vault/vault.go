@@ -94,7 +94,7 @@ func New(p config.Provider) (*Vault, error) {
 func (v *Vault) Fetch(ctx context.Context, r secret.Request) (secret.Issued, error) {
 	issued, err := v.fetch(ctx, r)
 	if err != nil {
-		return secret.Issued{}, fmt.Errorf("secret %s of provider %s: %w", r.Secret.Name, v.name, err)
+		return secret.Issued{}, fmt.Errorf("provider %s: %w", v.name, err)
 	}
 	return issued, nil
 }
