@@ -244,7 +244,10 @@ func (s *sources) machine(ctx context.Context, at *site, h *hunt.Hunt, engine *h
 	if len(but) == 0 {
 		leave("planted", filepath.Join(s.dir, "planted"))
 	}
-	leave("caches of toolchains, too large to search", "/root/go", "/root/.cache", os.Getenv("TEST_CACHE"), "/var/cache/cleanroom")
+	leave("caches of toolchains, too large to search", "/root/go", "/root/.cache")
+	for _, part := range []string{"images", "runner", "runsc", "vault"} { // and not its dockerd.log
+		leave("built before any job, too large to search", filepath.Join(os.Getenv("TEST_CACHE"), part))
+	}
 	processes := hunt.ProcessScope{}
 	for _, container := range strings.Fields(command(s.t, "docker", "ps", "--quiet", "--filter", "label=cleanroom.role=job")) {
 		processes.Rooms = append(processes.Rooms, s.pid(ctx, engine, container))

@@ -127,8 +127,16 @@ provider = "store"
 [[secret.deliver]]
 as = "file"
 [[secret]]
-name = "SERVICE_ONLY"
+name = "STEP_ONLY"
 provider = "store"
+[[secret]]
+name = "POSTGRES_PASSWORD"
+provider = "store"
+[[policy.rule]]
+name = "step"
+when = "true"
+secrets = ["STEP_ONLY"]
+stages = ["step_release"]
 [[policy.rule]]
 name = "script"
 when = "true"
@@ -137,30 +145,33 @@ stages = ["script"]
 [[policy.rule]]
 name = "service"
 when = "true"
-secrets = ["SERVICE_ONLY"]
-stages = ["service:db"]
+secrets = ["POSTGRES_PASSWORD"]
+stages = ["service:db", "after_script"]
 [[policy.rule]]
 name = "all"
 when = "true"
 secrets = ["*"]
 `})
-	for _, name := range []string{"SCRIPT_ONLY", "EVERYWHERE", "SERVICE_ONLY"} {
+	for _, name := range []string{"SCRIPT_ONLY", "EVERYWHERE", "POSTGRES_PASSWORD", "STEP_ONLY"} {
 		s.cleanroom("secret", "set", name, "--generator", "random", "--length", "32")
 	}
-	show := `for v in SCRIPT_ONLY EVERYWHERE SERVICE_ONLY; do echo "$STEP $v has $(printenv $v | wc -c)"; done; ls -l /run/secrets; id -u`
-	hook := `for v in SCRIPT_ONLY EVERYWHERE SERVICE_ONLY; do echo "hook $v has $(printenv $v | wc -c)"; done; ls /run/secrets || echo hook sees no folder`
+	show := `for v in SCRIPT_ONLY EVERYWHERE POSTGRES_PASSWORD STEP_ONLY; do echo "$STEP $v has $(printenv $v | wc -c)"; done; ls -l /run/secrets; id -u`
+	hook := `for v in SCRIPT_ONLY EVERYWHERE POSTGRES_PASSWORD STEP_ONLY; do echo "hook $v has $(printenv $v | wc -c)"; done; ls /run/secrets || echo hook sees no folder`
 	r := s.run(gitlab.JobSpec{
-		Project: project, Variables: asking("SCRIPT_ONLY EVERYWHERE SERVICE_ONLY"),
-		Services: []gitlab.Image{{Name: "cleanroom/postgres", Alias: "db", Variables: []gitlab.Variable{{Key: "POSTGRES_PASSWORD", Value: "only-for-tests"}}}},
+		Project: project, Variables: asking("SCRIPT_ONLY EVERYWHERE POSTGRES_PASSWORD STEP_ONLY"),
+		Services: []gitlab.Image{{Name: "cleanroom/postgres", Alias: "db"}}, // which does not start without its password
 		Hooks:    []gitlab.Hook{{Name: "pre_get_sources_script", Script: []string{hook}}},
 		Script: []string{"STEP=script", show, `echo "file has $(cat $EVERYWHERE | wc -c) in $(dirname $EVERYWHERE) of $CLEANROOM_SECRETS_DIR"`,
 			`python3 -c 'import os, stat; s = os.stat(os.environ["EVERYWHERE"]); print("mode", oct(stat.S_IMODE(s.st_mode)), "mine", s.st_uid == os.getuid())'`},
-		AfterScript: []string{"STEP=after", show},
+		Steps: []gitlab.Step{{Name: "release", Script: []string{ // the runner expands $NAME in a further step's script
+			"printenv STEP_ONLY | wc -c | sed 's/^/release STEP_ONLY has /'", "{ printenv SCRIPT_ONLY || true; } | wc -c | sed 's/^/release SCRIPT_ONLY has /'"}, When: "on_success", Timeout: 600}},
+		AfterScript: []string{"STEP=after", show, `PGPASSWORD="$POSTGRES_PASSWORD" python3 -c 'import os, psycopg2 as p; p.connect(host="db", user="postgres", password=os.environ["PGPASSWORD"]); print("the service took its password")'`},
 	})
 	r.is(t, job.Success, "", 0)
 	r.says(t,
 		"script SCRIPT_ONLY has 33", "after SCRIPT_ONLY has 0", "hook SCRIPT_ONLY has 0",
 		"script EVERYWHERE has 24", "after EVERYWHERE has 24", "hook EVERYWHERE has 0", // the path of /run/secrets/everywhere
-		"script SERVICE_ONLY has 0", "after SERVICE_ONLY has 0", "hook SERVICE_ONLY has 0",
+		"script POSTGRES_PASSWORD has 0", "after POSTGRES_PASSWORD has 33", "hook POSTGRES_PASSWORD has 0", "the service took its password",
+		"script STEP_ONLY has 0", "release STEP_ONLY has 33", "release SCRIPT_ONLY has 0", "after STEP_ONLY has 0", "hook STEP_ONLY has 0",
 		"file has 32 in /run/secrets of /run/secrets", "mode 0o400 mine True", "hook sees no folder")
 }

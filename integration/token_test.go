@@ -53,13 +53,13 @@ values = ["production"]
 		"audience":      {idp.Sign(claims("aud", "staging")), `token API_ID_TOKEN: audience is "staging", production accepts "https://api.example.com"`},
 		"claim":         {idp.Sign(claims("environment", "staging")), `claim environment is "staging", production requires "production"`},
 		"lifetime":      {idp.Sign(claims("exp", now.Add(5*time.Minute).Unix())), "production needs at least 10m0s"},
-		"expired":       {idp.Sign(claims("exp", now.Add(-time.Hour).Unix())), "expired"},
-		"not yet valid": {idp.Sign(claims("nbf", now.Add(time.Hour).Unix())), "not valid"},
+		"expired":       {idp.Sign(claims("exp", now.Add(-time.Hour).Unix())), "token API_ID_TOKEN: expired 1h0m"},
+		"not yet valid": {idp.Sign(claims("nbf", now.Add(time.Hour).Unix())), "token API_ID_TOKEN: is not valid before "},
 		"alg none":      {idp.Sign(claims(), idptest.None()), `is signed with "none", this runner accepts RS256`},
 		"RS/HS":         {idp.Sign(claims(), idptest.HS256WithPublicKey()), `is signed with "HS256", this runner accepts RS256`},
-		"unknown kid":   {idp.Sign(claims(), idptest.Header("kid", "nobody")), "key"},
-		"retired key":   {old, "key"},
-		"other's token": {idp.Sign(claims()), "job_id"},
+		"unknown kid":   {idp.Sign(claims(), idptest.Header("kid", "nobody")), `token API_ID_TOKEN: is signed by key "nobody", which is not among those of ` + idp.URL},
+		"retired key":   {old, `token API_ID_TOKEN: is signed by key "rsa-1", which is not among those of ` + idp.URL},
+		"other's token": {idp.Sign(claims()), `token API_ID_TOKEN: claim job_id is "999999", the job response says`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := *s
