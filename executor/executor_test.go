@@ -29,6 +29,7 @@ type fakeEngine struct {
 	stages         []sandbox.Stage
 	scripts        []string
 	wiped          []string
+	prints         string // what each stage prints
 	result         sandbox.Result
 	evidence       sandbox.Evidence
 	err            error
@@ -41,6 +42,7 @@ func (f *fakeEngine) Make(_ context.Context, s sandbox.Spec, _ io.Writer) error 
 
 func (f *fakeEngine) Run(_ context.Context, s sandbox.Stage) (sandbox.Result, error) {
 	script, err := io.ReadAll(s.Script)
+	io.WriteString(s.Stdout, f.prints)
 	f.stages, f.scripts = append(f.stages, s), append(f.scripts, string(script))
 	return f.result, errors.Join(f.err, err)
 }

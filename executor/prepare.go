@@ -7,7 +7,7 @@ import (
 
 // PrepareStage decides what the job gets, has its secrets issued, and makes
 // its room.
-func (x *Executor) PrepareStage(ctx context.Context) error {
+func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	name, key, err := x.room()
 	if err != nil {
 		return err
@@ -40,6 +40,11 @@ func (x *Executor) PrepareStage(ctx context.Context) error {
 	if err := place(&spec, sealed.Deliveries); err != nil {
 		return err
 	}
+	done, err := x.redacted(sealed) // a service that has a secret may print it
+	if err != nil {
+		return err
+	}
+	defer ending(done, &err)
 	stop := x.keepAlive(ctx, name, key, sealed) // pulls and services may take longer than a lease
 	err = x.Engine.Make(ctx, spec, x.Out)
 	stop()

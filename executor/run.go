@@ -12,7 +12,7 @@ import (
 )
 
 // RunStage runs one script of the runner in the container it belongs to.
-func (x *Executor) RunStage(ctx context.Context, script, stage string) error {
+func (x *Executor) RunStage(ctx context.Context, script, stage string) (err error) {
 	name, key, err := x.room()
 	if err != nil {
 		return err
@@ -37,6 +37,11 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) error {
 	if err != nil {
 		return err
 	}
+	done, err := x.redacted(sealed)
+	if err != nil {
+		return err
+	}
+	defer ending(done, &err)
 	defer x.keepAlive(ctx, name, key, sealed)()
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{

@@ -160,6 +160,7 @@ func (f *fetcher) one(ctx context.Context, p secret.Provider, g grant) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sealed.Deliveries = append(f.sealed.Deliveries, deliveries...)
+	f.sealed.Hidden = append(f.sealed.Hidden, hidden(g.secret.Name, given)...)
 	f.tell(g, given, leases)
 	return nil
 }

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"os"
@@ -105,7 +106,7 @@ func TestSecretsOfAJob(t *testing.T) {
 			t.Errorf("%s: %+v", stage, s)
 		}
 	}
-	hidden(t, j)
+	unseen(t, j)
 	x := j.executor()
 	if err := x.CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 || len(j.engine.wiped) != 1 {
 		t.Errorf("%v, %d leases, %d wiped", err, leases(t, ledger), len(j.engine.wiped))
@@ -123,12 +124,12 @@ func TestSecretsOfAJob(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
-	hidden(t, j)
+	unseen(t, j)
 }
 
-// hidden fails for a value in a log, or on the disk but for where the
+// unseen fails for a value in a log, or on the disk but for where the
 // provider itself keeps it.
-func hidden(t *testing.T, j *job) {
+func unseen(t *testing.T, j *job) {
 	t.Helper()
 	if strings.Contains(j.out.String()+j.log.String(), canary) {
 		t.Errorf("a value is in a log:\n%s\n%s", &j.out, &j.log)
@@ -142,6 +143,29 @@ func hidden(t *testing.T, j *job) {
 		}
 		return nil
 	})
+}
+
+// TestSecretsAreHiddenInTheLog: the value that was given, and the parts that it
+// was made of, in every stage's log.
+func TestSecretsAreHiddenInTheLog(t *testing.T) {
+	j, _ := withSecrets(t)
+	j.config.Secrets[1].Deliver[0].Value = "pg://u:{{.value}}@db"
+	j.spec()
+	value := canary + "-exec"
+	for _, stage := range []string{"build_script", "get_sources", "after_script"} {
+		j.out.Reset()
+		j.engine.prints = "url pg://u:" + value + "@db, password " + value + ", " + base64.StdEncoding.EncodeToString([]byte(value)) + ", " + canary + "-file, all else"
+		j.stage(stage)
+		if want := "url [cleanroom: DATABASE_URL], password [cleanroom: DATABASE_URL], [cleanroom: DATABASE_URL], [cleanroom: API_KEY], all else"; j.out.String() != want {
+			t.Errorf("%s: %s", stage, &j.out)
+		}
+	}
+	j.out.Reset()
+	j.engine.prints = "ends with " + value[:12] // a long beginning
+	if j.stage("build_script"); j.out.String() != "ends with [cleanroom: DATABASE_URL]" {
+		t.Errorf("%s", &j.out)
+	}
+	unseen(t, j)
 }
 
 // TestSecretsForServicesAndHelpers: only where a rule says so.
@@ -190,7 +214,7 @@ func TestSecretsAreRefused(t *testing.T) {
 			if err := j.executor().CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 {
 				t.Errorf("%v, %d leases", err, leases(t, ledger))
 			}
-			hidden(t, j)
+			unseen(t, j)
 		})
 	}
 }

@@ -28,8 +28,15 @@ const maxSealed = 32 << 20
 // Sealed is what waits between prepare and the stages of one job.
 type Sealed struct {
 	Deliveries []Delivery `json:"deliveries"`
+	Hidden     []Hidden   `json:"hidden,omitempty"` // what else a log must not show
 	Renewals   []Renewal  `json:"renewals,omitempty"`
 	Until      time.Time  `json:"until"` // nothing is renewed beyond
+}
+
+// Hidden is a value that the job may come to know, and whose it is.
+type Hidden struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // Renewal is a lease that a stage must keep alive.

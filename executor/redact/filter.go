@@ -1,0 +1,179 @@
+package redact
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// filter finds where a form may begin, and looks at few bytes for it.
+//
+// Every form begins with a span of as many bytes as the shortest form has. If
+// we look at every (span-gram+1)th place of a text, then wherever a form
+// begins, one of the places that we look at is in its span with gram bytes
+// more. A bitmap says whether these bytes are in the span of any form. Most
+// are not, and the loads do not wait for one another, as those of a shift
+// table (Wu and Manber) would. Where they are, a hash table with the first
+// bytes (the window) of all forms tells exactly, and the node to go on from.
+type filter struct {
+	stride int
+	gram   int
+	mask   uint32 // of a gram's bytes
+	bits   []uint64
+	shift  uint // of the hash of a gram
+
+	nodes [maxWindow + 1]table // by depth: a window deep, and what is less
+}
+
+const (
+	maxWindow = 8
+	maxGram   = 4
+	maxSpan   = 16 // a longer one saves little and makes the end of a write dear
+)
+
+func (f *filter) build(a *automaton) {
+	if len(a.forms) == 0 {
+		return
+	}
+	span := maxSpan
+	for _, w := range a.forms {
+		span = min(span, len(w.text))
+	}
+	a.window = min(span, maxWindow)
+	f.gram = min(span, maxGram)
+	f.stride = span - f.gram + 1
+	f.mask = ^uint32(0) >> (32 - 8*f.gram)
+	size := max(bits.Len(uint(len(a.forms)*f.stride))+6, 12)
+	f.shift = uint(32 - min(size, 24))
+	f.bits = make([]uint64, 1<<(32-f.shift)/64)
+	last := ""
+	for _, w := range a.forms {
+		if w.text[:span] == last {
+			continue
+		}
+		last = w.text[:span]
+		for at := range f.stride {
+			h := f.hash(word(last[at:]))
+			f.bits[h>>6] |= 1 << (h & 63)
+		}
+	}
+	counts := [maxWindow + 1]int{}
+	for _, d := range a.depth {
+		if d > uint16(a.window) {
+			break
+		}
+		counts[d]++
+	}
+	for d := 1; d <= a.window; d++ {
+		f.nodes[d].make(counts[d])
+	}
+	a.deep = int32(len(a.label))
+	for n := int32(1); n < int32(len(a.label)) && int(a.depth[n]) <= a.window; n++ {
+		d := int(a.depth[n])
+		f.nodes[d].put(key(a.text(n)), n)
+		if d == a.window {
+			a.deep = min(a.deep, n)
+		}
+	}
+}
+
+// word is the first four bytes, fewer if there are fewer.
+func word(s string) uint32 {
+	var b [4]byte
+	copy(b[:], s)
+	return binary.LittleEndian.Uint32(b[:])
+}
+
+// key is a text of at most eight bytes as a number.
+func key(s string) uint64 {
+	var b [8]byte
+	copy(b[:], s)
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+func (f *filter) hash(gram uint32) uint32 { return (gram & f.mask) * 0x9e3779b1 >> f.shift }
+
+// next finds the first place from a given one on where a form begins, as far
+// as can be seen: a window or more of it (the node is deep), or the rest of
+// the text is less than a window, and could be the beginning of one. slack
+// bytes behind the text must be there to be read. Node 0: there is none.
+func (a *automaton) next(d []byte, from, end int) (at int, node int32) {
+	f := &a.filter
+	look := from + f.stride - 1
+	whole, bitmap, stride, shift, mask := end-f.gram, f.bits, f.stride, f.shift, f.mask
+	for ; look <= whole; look += stride {
+		h := (binary.LittleEndian.Uint32(d[look:]) & mask) * 0x9e3779b1 >> shift
+		if bitmap[h>>6]>>(h&63)&1 == 0 {
+			continue
+		}
+		if at, n := a.begin(d, max(from, look-stride+1), look+1, end); n > 0 {
+			return at, n
+		}
+	}
+	// No place that we looked at is in the span of what begins in the last bytes.
+	return a.begin(d, max(from, look-stride+1), end, end)
+}
+
+// begin is next for a few places, exactly.
+func (a *automaton) begin(d []byte, from, to, end int) (at int, node int32) {
+	f, at := &a.filter, from
+	for ; at < min(to, end-f.gram+1); at++ {
+		// What the bitmap does not have is in no span, so at no form's beginning.
+		if h := f.hash(binary.LittleEndian.Uint32(d[at:])); f.bits[h>>6]>>(h&63)&1 == 0 {
+			continue
+		}
+		left := min(end-at, a.window)
+		if n := f.nodes[left].get(load(d, at, left)); n > 0 {
+			return at, n
+		}
+	}
+	for ; at < to; at++ {
+		if n := f.nodes[end-at].get(load(d, at, end-at)); n > 0 {
+			return at, n
+		}
+	}
+	return end, 0
+}
+
+// slack is how much behind its end a text's buffer is read.
+const slack = 8
+
+func load(d []byte, at, n int) uint64 {
+	return binary.LittleEndian.Uint64(d[at:]) & (^uint64(0) >> (64 - 8*n))
+}
+
+// table is a hash table from texts of one length to nodes, with open
+// addressing. Dense texts hold no NUL: key 0 is an empty place.
+type table struct {
+	shift uint
+	slots []slot
+}
+
+type slot struct {
+	key  uint64
+	node int32
+}
+
+func (t *table) make(entries int) {
+	size := bits.Len(uint(entries)) + 2
+	t.shift, t.slots = uint(64-size), make([]slot, 1<<size)
+}
+
+func (t *table) put(key uint64, n int32) {
+	for i := key * 0x9e3779b97f4a7c15 >> t.shift; ; i = (i + 1) & uint64(len(t.slots)-1) {
+		if t.slots[i].key == 0 {
+			t.slots[i] = slot{key, n}
+			return
+		}
+	}
+}
+
+func (t *table) get(key uint64) int32 {
+	for i := key * 0x9e3779b97f4a7c15 >> t.shift; ; i = (i + 1) & uint64(len(t.slots)-1) {
+		switch t.slots[i].key {
+		case key:
+			return t.slots[i].node
+		case 0:
+			return 0
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package redact
+
+import (
+	"bytes"
+	"encoding/binary"
+	"unsafe"
+)
+
+// What is read of a text is its dense part: every byte that is no noise.
+const (
+	// maxGap is how much noise may stand between two bytes of a match. It
+	// bounds what is held back: without it a job could print the first half of
+	// a value and then blanks for ever. An escape sequence with a hyperlink
+	// fits, as do the blanks with which a line is filled up.
+	maxGap = 1024
+	// early is how many bytes of a match a line end must not separate. The last
+	// letter of most lines is the first of some form; were it held back with
+	// its line end until the next line came, no line would appear as printed.
+	early = 4
+	// block is how many bytes of a text share one entry of the index by which
+	// the place of a dense byte is found again.
+	block = 64
+	// chunk is how much of a text is looked at in one go.
+	chunk = 32 << 10
+)
+
+// dense is 1 for a byte that counts. White space does not, nor do the other
+// control characters: what a terminal or a table adds between the letters of a
+// value does not hide it, and the NULs of UTF-16 are no letters.
+var dense = func() (t [256]uint8) {
+	for c := range t {
+		if c > ' ' && c != 0x7f {
+			t[c] = 1
+		}
+	}
+	return t
+}()
+
+func lineEnd(c byte) bool { return c == '\n' || c == '\r' }
+
+// squeeze copies the dense part of src, which is at most a chunk, and says how
+// long it is. dst has room for src. index gets, for each block of src, how many
+// dense bytes stand before it.
+//
+// It writes every byte and moves on only behind a dense one: a branch for each
+// blank would cost more than the whole copy, since nothing predicts them. It is
+// the one thing that is done to every byte, and twice as fast without checks of
+// bounds. None is needed: what is written is never ahead of what is read, and
+// dst was checked to be as long.
+func squeeze(dst, src []byte, index []int32) int {
+	dst = dst[:len(src)]
+	to, n := unsafe.Pointer(unsafe.SliceData(dst)), uintptr(0)
+	for i := 0; len(src)-i >= block; i += block {
+		index[i/block] = int32(n)
+		for k := i; k < i+block; k += 8 {
+			x := binary.LittleEndian.Uint64(src[k:])
+			*(*byte)(unsafe.Add(to, n)) = byte(x)
+			n += uintptr(dense[byte(x)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 8)
+			n += uintptr(dense[byte(x>>8)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 16)
+			n += uintptr(dense[byte(x>>16)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 24)
+			n += uintptr(dense[byte(x>>24)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 32)
+			n += uintptr(dense[byte(x>>32)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 40)
+			n += uintptr(dense[byte(x>>40)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 48)
+			n += uintptr(dense[byte(x>>48)])
+			*(*byte)(unsafe.Add(to, n)) = byte(x >> 56)
+			n += uintptr(dense[byte(x>>56)])
+		}
+	}
+	if rest := len(src) % block; rest > 0 {
+		index[len(src)/block] = int32(n)
+		for _, c := range src[len(src)-rest:] {
+			*(*byte)(unsafe.Add(to, n)) = c
+			n += uintptr(dense[c])
+		}
+	}
+	return int(n)
+}
+
+// bare is the dense part of a value, as it is or without its escape sequences.
+func bare(value string, fade bool) string {
+	b := []byte(value)
+	if fade {
+		new(escapes).blank(b)
+	}
+	kept := b[:0]
+	for _, c := range b {
+		if dense[c] == 1 {
+			kept = append(kept, c)
+		}
+	}
+	return string(kept)
+}
+
+// escapes finds ANSI escape sequences (ECMA-48; OSC as xterm has it) in a text
+// that comes in pieces. It decides about each byte when it sees it: whatever
+// comes later changes nothing, so it does not matter how the text was cut.
+type escapes struct{ state escape }
+
+type escape uint8
+
+const (
+	ground    escape = iota
+	escaped          // ESC
+	nF               // ESC and intermediates: ESC ( B
+	csi              // ESC [: parameters, intermediates, one final byte
+	str              // ESC ] and its kin, until BEL or ESC \
+	strEscape        // ESC in a string
+)
+
+// blank overwrites the sequences in b by NULs. Their places remain: what is
+// found in b is found at the same place in the text.
+func (e *escapes) blank(b []byte) {
+	for i := 0; i < len(b); {
+		if e.state == ground {
+			n := bytes.IndexByte(b[i:], 0x1b)
+			if n < 0 {
+				return
+			}
+			i += n
+		}
+		if e.takes(b[i]) {
+			b[i] = 0
+		}
+		i++
+	}
+}
+
+// takes says whether a byte is part of a sequence. A sequence that is none
+// ends where that shows. A string ends with its line: a sequence that never
+// ends shall not blind us for the rest of a log.
+func (e *escapes) takes(c byte) bool {
+	if c == 0x1b {
+		if e.state == str {
+			e.state = strEscape
+		} else {
+			e.state = escaped
+		}
+		return true
+	}
+	was := e.state
+	e.state = ground
+	switch {
+	case was == ground:
+		return false
+	case was == str || was == strEscape && c != '\\':
+		if was == strEscape { // not its end, so ESC began another sequence
+			e.state = escaped
+			return e.takes(c)
+		}
+		if lineEnd(c) {
+			return false
+		}
+		if c != 0x07 && c != 0x18 && c != 0x1a { // BEL; CAN and SUB give up
+			e.state = str
+		}
+		return true
+	case was == strEscape:
+		return true
+	case was == escaped && c == '[':
+		e.state = csi
+		return true
+	case was == escaped && bytes.IndexByte([]byte("]PX^_"), c) >= 0:
+		e.state = str
+		return true
+	case (was == escaped || was == nF) && c >= 0x20 && c <= 0x2f:
+		e.state = nF
+		return true
+	case was == csi && c >= 0x20 && c <= 0x3f:
+		e.state = csi
+		return true
+	case was == csi:
+		return c >= 0x40 && c <= 0x7e
+	default: // the last byte of a sequence without parameters
+		return c >= 0x30 && c <= 0x7e
+	}
+}
