@@ -59,8 +59,8 @@ secrets = ["API_KEY"]
 	r.is(t, job.Success, "", 0)
 	r.says(t, "plain [cleanroom: API_KEY].", "[cleanroom: API_KEY] file", "[cleanroom: API_KEY] slowly", "after [cleanroom: API_KEY].", "progress 100%", "the end")
 	plain := base64.StdEncoding.EncodeToString([]byte(value))
-	for name, form := range map[string]string{
-		"the value": value, "its second half": value[16:], // the first is printed by itself, which is no secret "base64": plain[:24], "hex": hex.EncodeToString([]byte(value))[:24],
+	for name, form := range map[string]string{ // the first half is printed by itself, too, which is no secret
+		"the value": value, "its second half": value[16:], "base64": plain[:24], "hex": hex.EncodeToString([]byte(value))[:24],
 	} {
 		if strings.Contains(strings.NewReplacer(" ", "", "\n", "").Replace(r.log), form) {
 			t.Errorf("%s is in the log:\n%s", name, r.log)

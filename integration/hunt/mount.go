@@ -2,12 +2,14 @@ package hunt
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
@@ -42,6 +44,9 @@ func (m mount) leave() string {
 // mounts are those that a process sees.
 func mounts(pid string) ([]mount, error) {
 	f, err := os.Open("/proc/" + pid + "/mountinfo")
+	if errors.Is(err, syscall.EINVAL) { // it is ending, and has left its namespaces (mounts_open_common in Linux's fs/proc_namespace.c)
+		return nil, fmt.Errorf("process %s: %w", pid, os.ErrNotExist)
+	}
 	if err != nil {
 		return nil, err
 	}
