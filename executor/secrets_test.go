@@ -1,9 +1,7 @@
 package executor
 
 import (
-	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,7 +11,6 @@ import (
 	"time"
 
 	"cleanroom/config"
-	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
 	"cleanroom/executor/secret"
 	"cleanroom/executor/secret/hostkey"
@@ -342,87 +339,6 @@ func TestPrepareTwice(t *testing.T) {
 	}
 	if err := j.executor().CleanupStage(t.Context()); err != nil || leases(t, ledger) != 0 {
 		t.Errorf("%v, %d leases", err, leases(t, ledger))
-	}
-}
-
-// reapable is an engine without rooms of its own.
-func (f *fakeEngine) Rooms(context.Context) ([]sandbox.RoomInfo, error) { return nil, nil }
-
-// TestReap: the journal is enough, without the room's key; and a job that
-// may still run is left alone.
-func TestReap(t *testing.T) {
-	j, ledger := withSecrets(t)
-	x := j.executor()
-	x.Call.Runner = contract.Runner().String()
-	if err := x.PrepareStage(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}
-	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 1 || out.Len() > 0 {
-		t.Fatalf("while the runner lives: %v, %d leases, %s", err, leases(t, ledger), &out)
-	}
-	aged(t, j, func(h *secret.Head) { h.Runner.Start++ }) // another process has its number now
-	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 0 || !strings.Contains(out.String(), testRoom+": removed 0 things, revoked 2 of 2 leases") {
-		t.Errorf("%v, %d leases, %s", err, leases(t, ledger), &out)
-	}
-	if rooms, err := r.Rooms(t.Context()); err != nil || len(rooms) > 0 {
-		t.Errorf("%q, %v", rooms, err)
-	}
-
-	j, ledger = withSecrets(t)
-	j.spec() // with a runner that is not known
-	r.Config = j.config
-	aged(t, j, func(h *secret.Head) { h.Deadline = time.Now().Add(-time.Second) })
-	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 1 { // somebody set the clock: the boot's knows better
-		t.Errorf("%v, %d leases", err, leases(t, ledger))
-	}
-	aged(t, j, func(h *secret.Head) { h.Clock = contract.ClockIn(-time.Second) })
-	j.config.Providers = nil // the journal knows how
-	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
-		t.Errorf("%v, %d leases", err, leases(t, ledger))
-	}
-}
-
-// aged rewrites the head of the room's journal.
-func aged(t *testing.T, j *job, change func(*secret.Head)) {
-	t.Helper()
-	path := filepath.Join(j.config.DataDir, "leases", testRoom+".jsonl")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, rest, _ := strings.Cut(string(text), "\n")
-	var h secret.Head
-	if err := json.Unmarshal([]byte(first), &h); err != nil {
-		t.Fatal(err)
-	}
-	change(&h)
-	b, err := json.Marshal(h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, append(append(b, '\n'), rest...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestRevokingFails: loudly, and it can be done later.
-func TestRevokingFails(t *testing.T) {
-	j, ledger := withSecrets(t)
-	j.spec()
-	revoke := j.config.Providers[1].Exec.Revoke[0]
-	text, _ := os.ReadFile(revoke)
-	os.WriteFile(revoke, []byte("#!/bin/sh\necho source is away >&2; exit 1\n"), 0o700)
-	x := j.executor()
-	if err := x.CleanupStage(t.Context()); err == nil || !strings.Contains(err.Error(), "source is away") || len(j.engine.wiped) != 1 || leases(t, ledger) != 1 ||
-		!strings.Contains(j.log.String(), "`cleanroom reap` tries again") {
-		t.Errorf("%v, %d wiped, %d leases\n%s", err, len(j.engine.wiped), leases(t, ledger), &j.log)
-	}
-	os.WriteFile(revoke, text, 0o700)
-	var out strings.Builder // the runner lives and the deadline is far: that cleanup began is enough
-	if err := (&Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}).Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
-		t.Errorf("%v, %d leases, %s", err, leases(t, ledger), &out)
 	}
 }
 
