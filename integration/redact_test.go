@@ -42,10 +42,11 @@ secrets = ["API_KEY"]
 	r := s.run(gitlab.JobSpec{
 		Variables: asking("API_KEY"),
 		Script: []string{
+			"exec 2>&1", // one stream: two keep no order between them, and one may come in the middle of the other's value
 			`echo "plain $API_KEY."`, `cat $API_KEY_FILE; echo " file"`,
 			`for i in $(seq 0 $((${#API_KEY} - 1))); do printf %s "${API_KEY:$i:1}"; sleep 0.03; done; echo " slowly"`,
 			`echo "repeated ${API_KEY:0:16}$API_KEY."`,
-			`printf %s "${API_KEY:0:20}"; printf %s "${API_KEY:20}" >&2; echo " two streams"`,
+			`printf %s "$API_KEY" >&2; echo " by stderr"`,
 			`printf %s "$API_KEY" | base64; printf 'x%s' "$API_KEY" | base64 -w 10; printf %s "$API_KEY" | base64 | base64`,
 			`printf %s "$API_KEY" | od -An -tx1 -w100; printf %s "$API_KEY" | rev; echo`,
 			`printf '\033[31m%s\033[0m%s\n' "${API_KEY:0:9}" "${API_KEY:9}"`,
