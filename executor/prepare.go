@@ -44,7 +44,7 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer ending(done, &err)
+	defer func() { err = done(err) }()
 	stop := x.keepAlive(ctx, name, key, sealed) // pulls and services may take longer than a lease
 	err = x.Engine.Make(ctx, spec, x.Out)
 	stop()

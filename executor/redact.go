@@ -2,7 +2,9 @@ package executor
 
 import (
 	"errors"
+	"io"
 	"slices"
+	"strings"
 
 	"cleanroom/executor/redact"
 	"cleanroom/executor/secret"
@@ -30,8 +32,9 @@ func hidden(name string, given secret.Issued) []secret.Hidden {
 }
 
 // redacted puts a redactor of what the job was given before its log, until
-// done. A job without secrets has its log as it is.
-func (x *Executor) redacted(sealed *secret.Sealed) (done func() error, err error) {
+// done, which takes the values out of the stage's error, too: that may quote
+// what a container printed last. A job without secrets has both as they are.
+func (x *Executor) redacted(sealed *secret.Sealed) (done func(error) error, err error) {
 	var values []redact.Secret
 	hide := func(name, value string) {
 		if len(value) >= leastHidden {
@@ -45,7 +48,7 @@ func (x *Executor) redacted(sealed *secret.Sealed) (done func() error, err error
 		hide(h.Name, h.Value)
 	}
 	if len(values) == 0 {
-		return func() error { return nil }, nil
+		return func(err error) error { return err }, nil
 	}
 	r, err := redact.New(x.Out, values, redact.Options{})
 	if err != nil {
@@ -53,19 +56,43 @@ func (x *Executor) redacted(sealed *secret.Sealed) (done func() error, err error
 	}
 	plain := x.Out
 	x.Out = r
-	return func() error {
+	return func(err error) error {
 		x.Out = plain
 		counts := r.Counts()
 		if len(counts) > 0 {
 			x.Log.WithField("redacted", counts).Info("secrets were hidden in the job's log")
 		}
-		return r.Close()
+		if wrong := r.Close(); wrong != nil {
+			err = errors.Join(err, wrong)
+		}
+		return clean(err, values)
 	}, nil
 }
 
-// ending runs done when a stage ends, and keeps its error.
-func ending(done func() error, err *error) {
-	if wrong := done(); wrong != nil {
-		*err = errors.Join(*err, wrong)
+// clean hides values in an error's text; what it wraps stays.
+func clean(err error, values []redact.Secret) error {
+	if err == nil {
+		return nil
 	}
+	var text strings.Builder
+	r, wrong := redact.New(&text, values, redact.Options{})
+	if wrong == nil {
+		_, wrong = io.WriteString(r, err.Error())
+		wrong = errors.Join(wrong, r.Close())
+	}
+	switch {
+	case wrong != nil:
+		return wrong
+	case text.String() == err.Error():
+		return err
+	}
+	return cleanError{err, text.String()}
 }
+
+type cleanError struct {
+	from error
+	text string
+}
+
+func (e cleanError) Error() string { return e.text }
+func (e cleanError) Unwrap() error { return e.from }

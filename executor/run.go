@@ -41,7 +41,7 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err != nil {
 		return err
 	}
-	defer ending(done, &err)
+	defer func() { err = done(err) }()
 	defer x.keepAlive(ctx, name, key, sealed)()
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{

@@ -170,9 +170,9 @@ func (f *fetcher) one(ctx context.Context, p secret.Provider, g grant) error {
 func (f *fetcher) write(g grant, l secret.Lease) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e, err := f.journal.Add(g.secret.Name, g.provider, l, time.Now())
+	_, err := f.journal.Add(g.secret.Name, g.provider, l, time.Now())
 	if err == nil && l.Renewable && l.Expires.Before(f.sealed.Until) {
-		f.sealed.Renewals = append(f.sealed.Renewals, secret.Renewal{Number: e.Number, Secret: g.secret.Name, Provider: g.provider, Lease: l})
+		f.sealed.Renewals = append(f.sealed.Renewals, secret.Renewal{Secret: g.secret.Name, Provider: g.provider, Lease: l})
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package executor
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -161,6 +162,13 @@ func TestSecretsAreHiddenInTheLog(t *testing.T) {
 	j.engine.prints = "ends with " + value[:12] // a long beginning
 	if j.stage("build_script"); j.out.String() != "ends with [cleanroom: DATABASE_URL]" {
 		t.Errorf("%s", &j.out)
+	}
+	// An error that quotes a service's last words.
+	j.engine.made, j.engine.err = nil, fmt.Errorf("%w: it said: password is %s", sandbox.ErrUser, value)
+	x := j.executor()
+	err := x.PrepareStage(t.Context())
+	if err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "[cleanroom: DATABASE_URL]") || ExitCode(x.Call, err) != 55 {
+		t.Errorf("%v", err)
 	}
 	unseen(t, j)
 }

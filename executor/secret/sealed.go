@@ -41,7 +41,6 @@ type Hidden struct {
 
 // Renewal is a lease that a stage must keep alive.
 type Renewal struct {
-	Number   int             `json:"number"` // in the journal
 	Secret   string          `json:"secret"`
 	Provider config.Provider `json:"provider"`
 	Lease    Lease           `json:"lease"`
