@@ -25,10 +25,13 @@ type masks struct {
 	inside    bool   // the command is complete: what comes up to the line's end is a value
 	value     []byte // of it, at most maxMask and one byte
 	count     int
+	known     map[string]bool // values that lines added
+	fresh     []Secret        // those that Masked was not told of
 }
 
-// lines takes what is written, and gives to text what is no such line.
-func (s *stream) lines(p []byte) {
+// lines takes what is written, and gives to text what is no such line. It
+// returns behind each such line, with the rest.
+func (s *stream) lines(p []byte) (rest []byte) {
 	m := &s.masks
 	for len(p) > 0 {
 		switch {
@@ -36,11 +39,11 @@ func (s *stream) lines(p []byte) {
 			n := bytes.IndexByte(p, '\n')
 			if n < 0 {
 				m.keep(p)
-				return
+				return nil
 			}
 			m.keep(p[:n])
-			p = p[n:]
 			s.mask()
+			return p[n:]
 		case m.lineStart || m.held > 0:
 			m.lineStart = false
 			n := 0
@@ -60,6 +63,7 @@ func (s *stream) lines(p []byte) {
 			p = s.line(p)
 		}
 	}
+	return nil
 }
 
 // line takes everything before the next line that may be a command.
@@ -102,10 +106,10 @@ func (s *stream) mask() {
 	switch {
 	case len(value) > maxMask:
 		reason = "value too long"
+	case m.known[value]: // a script masks what it made each time that it runs
 	case m.count == maxMasks:
 		reason = "too many of them"
 	default:
-		m.count++
 		// Whoever follows GitHub's runner escapes line ends and %.
 		plain := strings.NewReplacer("%0A", "\n", "%0a", "\n", "%0D", "\r", "%0d", "\r", "%25", "%").Replace(value)
 		secrets := []Secret{{Name: maskName, Value: value}}
@@ -114,6 +118,14 @@ func (s *stream) mask() {
 		}
 		if errors.Is(s.learn(secrets), ErrShort) {
 			reason = "value too short"
+			break
+		}
+		m.count++
+		for _, secret := range secrets {
+			if !m.known[secret.Value] {
+				m.known[secret.Value] = true
+				m.fresh = append(m.fresh, secret)
+			}
 		}
 	}
 	if reason == "" {

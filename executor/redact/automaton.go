@@ -3,6 +3,7 @@ package redact
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // form is one way to write one value, dense.
@@ -11,27 +12,35 @@ type form struct {
 	name string
 }
 
-// automaton is what a set of forms is compiled to, and the truth about them:
-// Aho and Corasick's ("Efficient string matching", CACM 18, 1975). A node is a
-// beginning of a form; after each byte the automaton is at the longest one
-// with which what was read ends. What must be held back is just that: the
-// node's depth in dense bytes.
+// automaton is what a set of forms is compiled to. It never changes, but for
+// the tree of all nodes, which is made when it is first needed: every stage of
+// a job is a process of its own, and in most of them no form ever begins.
+type automaton struct {
+	forms  []form // sorted, no text twice
+	window int    // bytes by which the filter finds a form, the first of it
+	deep   int32  // nodes from this one on are at least a window deep
+	filter filter
+	top    *tree // as deep as the window: its numbers are those of the whole
+	whole  func() *tree
+}
+
+// tree is Aho and Corasick's ("Efficient string matching", CACM 18, 1975), and
+// the truth about the forms. A node is a beginning of a form; after each byte
+// we are at the longest one with which what was read ends. What must be held
+// back is just that: the node's depth in dense bytes.
 //
 // Nodes are numbered level by level, in the order of the sorted forms: the
 // children of a node have numbers in a row, and deeper nodes higher ones.
-type automaton struct {
-	forms []form // sorted, no text twice
+type tree struct {
+	forms []form
 
-	label []byte   // of the edge to the node
-	child []int32  // the first child; the next node's first child is the end
-	fail  []int32  // the longest other node with which this one ends
-	depth []uint16 // bytes
-	out   []int32  // the longest form with which the node ends, or -1
-	some  []int32  // a form that begins with the node
-
-	window int   // bytes by which the filter finds a form, the first of it
-	deep   int32 // nodes from this one on are at least a window deep
-	filter filter
+	root  [256]int32 // the root's child for a byte, or 0
+	label []byte     // of the edge to the node
+	child []int32    // the first child; the next node's first child is the end
+	fail  []int32    // the longest other node with which this one ends
+	depth []uint16   // bytes
+	out   []int32    // the longest form with which the node ends, or -1
+	some  []int32    // a form that begins with the node
 }
 
 // maxForm is the longest form, in dense bytes. Longer ones are cut into pieces
@@ -44,73 +53,113 @@ func newAutomaton(forms []form) *automaton {
 	slices.SortStableFunc(forms, func(x, y form) int { return strings.Compare(x.text, y.text) })
 	forms = slices.CompactFunc(forms, func(x, y form) bool { return x.text == y.text })
 	a := &automaton{forms: forms}
-	a.grow()
-	a.link()
-	a.filter.build(a)
+	span := measure(forms)
+	a.window = min(span, maxWindow)
+	a.top = newTree(forms, a.window)
+	a.whole = sync.OnceValue(func() *tree { return newTree(forms, maxForm) })
+	a.deep = int32(len(a.top.label))
+	for a.deep > 1 && int(a.top.depth[a.deep-1]) == a.window {
+		a.deep--
+	}
+	a.filter.build(a, span)
 	return a
+}
+
+// newTree makes the nodes down to a depth.
+func newTree(forms []form, deepest int) *tree {
+	t := &tree{forms: forms}
+	t.grow(deepest)
+	t.link()
+	return t
+}
+
+// size is how many nodes there are down to a depth: each form adds what it
+// does not share with the one before.
+func size(forms []form, deepest int) int {
+	n, before := 1, ""
+	for _, f := range forms {
+		text, shared := f.text[:min(len(f.text), deepest)], 0
+		for shared < min(len(text), len(before)) && text[shared] == before[shared] {
+			shared++
+		}
+		n += len(text) - shared
+		before = text
+	}
+	return n
 }
 
 // grow makes the nodes. Each is a range of the sorted forms: those that begin
 // with it.
-func (a *automaton) grow() {
+func (t *tree) grow(deepest int) {
 	type span struct{ from, to int32 }
-	level, next := []span{{0, int32(len(a.forms))}}, []span(nil)
-	a.label, a.depth, a.some, a.out = []byte{0}, []uint16{0}, []int32{0}, []int32{-1}
+	n := size(t.forms, deepest)
+	t.label, t.depth, t.some, t.out = make([]byte, 1, n), make([]uint16, 1, n), make([]int32, 1, n), make([]int32, 1, n)
+	t.child = make([]int32, 0, n+1)
+	t.out[0] = -1
+	level, next := []span{{0, int32(len(t.forms))}}, []span(nil)
 	for depth := 0; len(level) > 0; depth++ {
-		node := int32(len(a.label) - len(level)) // the first one of this level
+		node := int32(len(t.label) - len(level)) // the first one of this level
 		next = next[:0]
 		for _, s := range level {
-			a.child = append(a.child, int32(len(a.label)))
+			t.child = append(t.child, int32(len(t.label)))
 			i := s.from
-			if i < s.to && len(a.forms[i].text) == depth { // the shortest comes first
-				a.out[node] = i
+			if i < s.to && len(t.forms[i].text) == depth { // the shortest comes first
+				t.out[node] = i
 				i++
 			}
 			node++
-			for i < s.to {
-				c, from := a.forms[i].text[depth], i
-				for i < s.to && a.forms[i].text[depth] == c {
+			for i < s.to && depth < deepest {
+				c, from := t.forms[i].text[depth], i
+				for i < s.to && t.forms[i].text[depth] == c {
 					i++
 				}
 				next = append(next, span{from, i})
-				a.label = append(a.label, c)
-				a.depth = append(a.depth, uint16(depth+1))
-				a.some = append(a.some, from)
-				a.out = append(a.out, -1)
+				t.label = append(t.label, c)
+				t.depth = append(t.depth, uint16(depth+1))
+				t.some = append(t.some, from)
+				t.out = append(t.out, -1)
 			}
 		}
 		level, next = next, level
 	}
-	a.child = append(a.child, int32(len(a.label)))
-	a.out[0] = -1
+	t.child = append(t.child, int32(len(t.label)))
+	for n := t.child[0]; n < t.child[1]; n++ {
+		t.root[t.label[n]] = n
+	}
 }
 
 // link finds for each node where to go on when none of its children fits.
-func (a *automaton) link() {
-	a.fail = make([]int32, len(a.label))
-	for n := range int32(len(a.label)) {
-		for child := a.child[n]; child < a.child[n+1]; child++ {
+func (t *tree) link() {
+	t.fail = make([]int32, len(t.label))
+	for n := range int32(len(t.label)) {
+		for child := t.child[n]; child < t.child[n+1]; child++ {
 			if n > 0 {
-				f := a.fail[n]
-				to := a.step(f, a.label[child])
+				c, f := t.label[child], t.fail[n]
+				to := t.step(f, c)
 				for to < 0 && f > 0 {
-					f = a.fail[f]
-					to = a.step(f, a.label[child])
+					f = t.fail[f]
+					to = t.step(f, c)
 				}
-				a.fail[child] = max(to, 0)
+				t.fail[child] = max(to, 0)
 			}
-			if a.out[child] < 0 {
-				a.out[child] = a.out[a.fail[child]]
+			if t.out[child] < 0 {
+				t.out[child] = t.out[t.fail[child]]
 			}
 		}
 	}
 }
 
 // step gives the child of a node for a byte, or -1.
-func (a *automaton) step(n int32, c byte) int32 {
-	from, to := a.child[n], a.child[n+1]
+func (t *tree) step(n int32, c byte) int32 {
+	if n == 0 {
+		if child := t.root[c]; child > 0 {
+			return child
+		}
+		return -1
+	}
+	from, to := t.child[n], t.child[n+1]
 	for ; from < to; from++ {
-		if l := a.label[from]; l >= c {
+		if l := t.label[from]; l >= c {
 			if l == c {
 				return from
 			}
@@ -121,20 +170,20 @@ func (a *automaton) step(n int32, c byte) int32 {
 }
 
 // begins says whether the node is less than a whole form.
-func (a *automaton) begins(n int32) bool { return a.child[n] < a.child[n+1] }
+func (t *tree) begins(n int32) bool { return t.child[n] < t.child[n+1] }
 
 // text is what leads to a node.
-func (a *automaton) text(n int32) string {
+func (t *tree) text(n int32) string {
 	if n == 0 {
 		return ""
 	}
-	return a.forms[a.some[n]].text[:a.depth[n]]
+	return t.forms[t.some[n]].text[:t.depth[n]]
 }
 
 // shortest is the length of the shortest form that begins with a node.
-func (a *automaton) shortest(n int32) int {
-	text, least := a.text(n), maxForm
-	for _, f := range a.forms[a.some[n]:] {
+func (t *tree) shortest(n int32) int {
+	text, least := t.text(n), maxForm
+	for _, f := range t.forms[t.some[n]:] {
 		if !strings.HasPrefix(f.text, text) {
 			break
 		}

@@ -30,15 +30,22 @@ const (
 	maxSpan   = 16 // a longer one saves little and makes the end of a write dear
 )
 
-func (f *filter) build(a *automaton) {
-	if len(a.forms) == 0 {
-		return
+// measure says how long the span is.
+func measure(forms []form) int {
+	if len(forms) == 0 {
+		return 0
 	}
 	span := maxSpan
-	for _, w := range a.forms {
+	for _, w := range forms {
 		span = min(span, len(w.text))
 	}
-	a.window = min(span, maxWindow)
+	return span
+}
+
+func (f *filter) build(a *automaton, span int) {
+	if span == 0 {
+		return
+	}
 	f.gram = min(span, maxGram)
 	f.stride = span - f.gram + 1
 	f.mask = ^uint32(0) >> (32 - 8*f.gram)
@@ -57,22 +64,14 @@ func (f *filter) build(a *automaton) {
 		}
 	}
 	counts := [maxWindow + 1]int{}
-	for _, d := range a.depth {
-		if d > uint16(a.window) {
-			break
-		}
+	for _, d := range a.top.depth {
 		counts[d]++
 	}
 	for d := 1; d <= a.window; d++ {
 		f.nodes[d].make(counts[d])
 	}
-	a.deep = int32(len(a.label))
-	for n := int32(1); n < int32(len(a.label)) && int(a.depth[n]) <= a.window; n++ {
-		d := int(a.depth[n])
-		f.nodes[d].put(key(a.text(n)), n)
-		if d == a.window {
-			a.deep = min(a.deep, n)
-		}
+	for n := int32(1); n < int32(len(a.top.label)); n++ {
+		f.nodes[a.top.depth[n]].put(key(a.top.text(n)), n)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"html"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -56,14 +57,19 @@ type list struct {
 
 func (l *list) add(texts ...string) {
 	for _, t := range texts {
-		for _, t := range []string{bare(t, true), bare(t, false)} { // as the two views have it
-			if len(t) < l.least || t == "" || l.seen[t] {
-				continue
-			}
-			l.seen[t] = true
-			l.texts = append(l.texts, pieces(t)...)
+		l.dense(bare(t, true)) // as the two views have it
+		if strings.IndexByte(t, 0x1b) >= 0 {
+			l.dense(bare(t, false))
 		}
 	}
+}
+
+func (l *list) dense(t string) {
+	if len(t) < l.least || t == "" || l.seen[t] {
+		return
+	}
+	l.seen[t] = true
+	l.texts = append(l.texts, pieces(t)...)
 }
 
 // pieces cuts a text that is too long for one form.
@@ -78,7 +84,11 @@ func pieces(text string) (all []string) {
 
 // quoted adds what is as long as the value, but for single characters.
 func (l *list) quoted(v string) {
-	l.add(v, backwards(v), reversed(v))
+	l.add(v, backwards(v))
+	if bland(v) {
+		return
+	}
+	l.add(reversed(v))
 	// The NULs of ASCII in UTF-16 do not count: those two forms are the value.
 	units := utf16.Encode([]rune(v))
 	low, high := make([]byte, 0, 2*len(units)), make([]byte, 0, 2*len(units))
@@ -91,6 +101,21 @@ func (l *list) quoted(v string) {
 	l.add(shellForms(v)...)
 	l.add(htmlForms(v)...)
 	l.add(urlForms(v)...)
+}
+
+// bland says that nobody escapes anything of a text: letters, digits and -._
+// are all that is in most tokens, and then the forms need not be made.
+func bland(v string) bool {
+	for _, c := range []byte(v) {
+		if !alphanumeric(c) && c != '-' && c != '.' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
 // lines adds each line that may stand alone.
@@ -111,36 +136,49 @@ func (l *list) lines(v string) {
 // digits adds hex and base64.
 func (l *list) digits(v string) {
 	low := hex.EncodeToString([]byte(v))
-	l.add(low, strings.ToUpper(low))
+	l.dense(low)
+	l.dense(strings.ToUpper(low))
+	// Whole, with padding, where the value stands alone: the last letters would
+	// otherwise be left.
+	l.base64(base64.StdEncoding.EncodeToString([]byte(v)))
+	l.base64(base64.RawStdEncoding.EncodeToString([]byte(v)))
 	for before := range 3 {
-		// Whole, with padding, where the value stands alone: the last letters
-		// would otherwise be left.
-		if before == 0 {
-			l.add(base64.StdEncoding.EncodeToString([]byte(v)), base64.URLEncoding.EncodeToString([]byte(v)))
-			l.add(base64.RawStdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v)))
-		}
-		for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			l.add(stable(e, before, v))
-		}
+		l.base64(stable(before, v))
 	}
+}
+
+// base64 adds what is base64 in both alphabets.
+func (l *list) base64(text string) {
+	l.dense(text)
+	l.dense(urlAlphabet(text))
+}
+
+// urlAlphabet makes URL-safe base64 of standard base64.
+func urlAlphabet(text string) string {
+	if strings.IndexByte(text, '+') < 0 && strings.IndexByte(text, '/') < 0 {
+		return text
+	}
+	return strings.NewReplacer("+", "-", "/", "_").Replace(text)
 }
 
 // encoded adds that, and base64 of base64.
 func (l *list) encoded(v string) {
 	l.digits(v)
 	for before := range 3 {
-		inner := stable(base64.RawStdEncoding, before, v)
+		inner := stable(before, v)
 		if before == 0 {
 			inner = base64.StdEncoding.EncodeToString([]byte(v))
-			l.add(base64.StdEncoding.EncodeToString([]byte(inner)), base64.RawStdEncoding.EncodeToString([]byte(inner)))
+			l.dense(base64.StdEncoding.EncodeToString([]byte(inner)))
+			l.dense(base64.RawStdEncoding.EncodeToString([]byte(inner)))
 			if wrapped := wrap(inner, 76); wrapped != inner { // as base64(1) hands it to the next
-				l.add(stable(base64.RawStdEncoding, 0, wrapped))
+				l.dense(stable(0, wrapped))
 			}
 		}
 		for outer := range 3 {
-			l.add(stable(base64.RawStdEncoding, outer, inner))
-			l.add(stable(base64.RawStdEncoding, outer, strings.NewReplacer("+", "-", "/", "_").Replace(inner)))
-			l.add(stable(base64.RawURLEncoding, outer, inner))
+			l.base64(stable(outer, inner))
+			if other := urlAlphabet(inner); other != inner {
+				l.dense(stable(outer, other))
+			}
 		}
 	}
 }
@@ -148,8 +186,8 @@ func (l *list) encoded(v string) {
 // stable is the part of a value's base64 that does not depend on what stands
 // before and after it: three bytes make four characters, so a value that
 // begins at byte 0, 1 or 2 of such a group has one of three texts.
-func stable(e *base64.Encoding, before int, value string) string {
-	text := e.EncodeToString(append(make([]byte, before), value...))
+func stable(before int, value string) string {
+	text := base64.RawStdEncoding.EncodeToString(append(make([]byte, before, before+len(value)), value...))
 	from, to := (before*8+5)/6, (before+len(value))*8/6
 	return text[min(from, to):to]
 }
@@ -181,8 +219,19 @@ func reversed(s string) string {
 
 // htmlForms: every escaper knows & < >, and each writes quotes as it likes.
 func htmlForms(v string) []string {
-	text := []string{"&", "&amp;", "<", "&lt;", ">", "&gt;"}
+	if !strings.ContainsAny(v, "&<>\"'/\n\r\t") {
+		return nil
+	}
 	all := []string{html.EscapeString(v)}
+	for _, r := range htmlEscapers() {
+		all = append(all, r.Replace(v))
+	}
+	return all
+}
+
+// htmlEscapers are made once: each costs as much as escaping with all of them.
+var htmlEscapers = sync.OnceValue(func() (all []*strings.Replacer) {
+	text := []string{"&", "&amp;", "<", "&lt;", ">", "&gt;"}
 	for _, more := range [][]string{
 		nil,
 		{`"`, "&quot;"},
@@ -194,10 +243,10 @@ func htmlForms(v string) []string {
 		{`"`, "&quot;", "\n", "&#10;", "\r", "&#13;", "\t", "&#9;"},
 		{`"`, "&#34;", "'", "&#39;", "\t", "&#x9;", "\n", "&#xA;", "\r", "&#xD;"}, // encoding/xml
 	} {
-		all = append(all, strings.NewReplacer(append(more, text...)...).Replace(v))
+		all = append(all, strings.NewReplacer(append(more, text...)...))
 	}
 	return all
-}
+})
 
 // The characters that URL encoders leave as they are, besides letters and
 // digits.
@@ -220,10 +269,14 @@ func urlForms(v string) (all []string) {
 	for _, digits := range []string{"0123456789ABCDEF", "0123456789abcdef"} {
 		for _, safe := range urlSafe {
 			for _, space := range []string{"%20", "+"} {
+				if space == "+" && strings.IndexByte(v, ' ') < 0 {
+					continue
+				}
 				var b strings.Builder
+				b.Grow(2 * len(v))
 				for _, c := range []byte(v) {
 					switch {
-					case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(safe, c) >= 0:
+					case alphanumeric(c) || strings.IndexByte(safe, c) >= 0:
 						b.WriteByte(c)
 					case c == ' ':
 						b.WriteString(space)

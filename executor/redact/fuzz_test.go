@@ -111,7 +111,7 @@ func FuzzScan(f *testing.F) {
 		}
 		write(text[:half])
 		before := out.Len()
-		if err := r.Add(Secret{"S", value, true}); err != nil {
+		if err := r.Add([]Secret{{"S", value, true}}); err != nil {
 			t.Fatal(err)
 		}
 		write(text[half:])

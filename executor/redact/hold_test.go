@@ -132,11 +132,11 @@ func TestAdd(t *testing.T) {
 	}
 	write := func(s string) { r.Write([]byte(s)) }
 	write("before: s3cr3t-token, held: hunter2hun")
-	if err := r.Add(Secret{Name: "T", Value: "s3cr3t-token"}, Secret{Name: "H", Value: "ter2hun~~~"}); err != nil {
+	if err := r.Add([]Secret{{Name: "T", Value: "s3cr3t-token"}, {Name: "H", Value: "ter2hun~~~"}}); err != nil {
 		t.Fatal(err)
 	}
 	write("~~~ s3cr3t-token hunter2hun")
-	if err := r.Add(Secret{Name: "S", Value: "short"}); !errors.Is(err, ErrShort) || !strings.Contains(err.Error(), "S: ") || strings.Contains(err.Error(), "short:") {
+	if err := r.Add([]Secret{{Name: "S", Value: "short"}, {Name: "L", Value: "~~~ s3cr3t"}}); !errors.Is(err, ErrShort) || !strings.Contains(err.Error(), "S: ") || strings.Contains(err.Error(), "short:") {
 		t.Error(err)
 	}
 	write("ter2 short")
@@ -165,7 +165,7 @@ func TestConcurrent(t *testing.T) {
 			}
 		})
 	}
-	all.Go(func() { r.Add(Secret{Name: "M", Value: "another value"}) })
+	all.Go(func() { r.Add([]Secret{{Name: "M", Value: "another value"}}) })
 	all.Wait()
 	r.Close()
 	if want := strings.Repeat("a line with [cleanroom: N] in it\n", 2000); out.String() != want || r.Counts()["N"] != 2000 {

@@ -7,6 +7,7 @@ import "sort"
 // pieces does not depend on where they were cut.
 type lens struct {
 	a    *automaton
+	t    *tree // of it: the top until a form seems to begin
 	node int32 // what was read ends with this beginning of a form, and no longer one
 	// tail are the places of the last dense bytes, those of the node at least.
 	tail  []place
@@ -38,7 +39,7 @@ const margin = maxWindow
 
 func newLens(a *automaton) *lens {
 	return &lens{
-		a: a, line: -1,
+		a: a, t: a.top, line: -1,
 		store: make([]place, 0, 64),
 		d:     make([]byte, margin+chunk+slack),
 		index: make([]int32, chunk/block+1),
@@ -47,7 +48,7 @@ func newLens(a *automaton) *lens {
 
 // become makes it as another lens is.
 func (l *lens) become(other *lens) {
-	l.node, l.gap, l.line = other.node, other.gap, other.line
+	l.t, l.node, l.gap, l.line = other.t, other.node, other.gap, other.line
 	l.store = append(l.store[:0], other.tail...)
 	l.tail = l.store
 }
@@ -133,8 +134,8 @@ func (l *lens) piece(found func(match)) {
 
 // run goes through the dense part and gives the node at its end.
 func (l *lens) run(found func(match)) int32 {
-	a, n, d, end := l.a, l.node, l.d, margin+l.n
-	before := a.text(n)
+	a, t, n, d, end := l.a, l.t, l.node, l.d, margin+l.n
+	before := t.text(n)
 	if len(before) > margin {
 		before = before[len(before)-margin:]
 	}
@@ -144,11 +145,11 @@ func (l *lens) run(found func(match)) int32 {
 		// Awake: at a node a window deep or more, byte by byte. A window that was
 		// begun before this piece is not yet found by its hash: go back to it.
 		for n >= a.deep && at < end {
-			next := a.step(n, d[at])
+			next := t.step(n, d[at])
 			for next < 0 && n >= a.deep {
-				n = a.fail[n]
+				n = t.fail[n]
 				if n >= a.deep {
-					next = a.step(n, d[at])
+					next = t.step(n, d[at])
 				}
 			}
 			if next < 0 {
@@ -162,24 +163,26 @@ func (l *lens) run(found func(match)) int32 {
 			break
 		}
 		// Asleep: whatever begins before the place that the filter gives is none.
-		from, node := a.next(d, at-int(a.depth[n]), end)
+		from, node := a.next(d, at-int(t.depth[n]), end)
 		if node < a.deep {
 			n = node
 			break
 		}
+		t = a.whole()
+		l.t = t
 		n, at = node, from+a.window
 		l.ends(n, at, found)
 	}
 	// A whole form that no longer one begins with is done.
-	for n > 0 && !a.begins(n) {
-		n = a.fail[n]
+	for n > 0 && !t.begins(n) {
+		n = t.fail[n]
 	}
 	return n
 }
 
 // ends reports the form with which a node ends, if there is one.
 func (l *lens) ends(n int32, at int, found func(match)) {
-	w := l.a.out[n]
+	w := l.t.out[n]
 	if w < 0 {
 		return
 	}
@@ -211,7 +214,7 @@ func (l *lens) ends(n int32, at int, found func(match)) {
 // held says where the alive beginning of a form begins, and from where on it
 // must be held back; false: there is none.
 func (l *lens) held() (from, hold int64, ok bool) {
-	depth := int(l.a.depth[l.node])
+	depth := int(l.t.depth[l.node])
 	if depth == 0 {
 		return 0, 0, false
 	}
@@ -236,13 +239,13 @@ func (l *lens) visible(places []place) int64 {
 
 // long finds the longest alive beginning that is long (see Redactor.Close).
 func (l *lens) long() (match, bool) {
-	for n := l.node; n > 0; n = l.a.fail[n] {
-		depth := int(l.a.depth[n])
-		if depth < min(longPrefix, max(early, (l.a.shortest(n)+1)/2)) {
+	for n := l.node; n > 0; n = l.t.fail[n] {
+		depth := int(l.t.depth[n])
+		if depth < min(longPrefix, max(early, (l.t.shortest(n)+1)/2)) {
 			continue
 		}
 		tail := l.tail[len(l.tail)-depth:]
-		return match{from: l.visible(tail), to: tail[depth-1].at + 1, start: tail[0].at, name: l.a.forms[l.a.some[n]].name}, true
+		return match{from: l.visible(tail), to: tail[depth-1].at + 1, start: tail[0].at, name: l.a.forms[l.t.some[n]].name}, true
 	}
 	return match{}, false
 }
@@ -294,7 +297,7 @@ func allNoise(text []byte) bool {
 
 // remember keeps what the next piece needs of this one.
 func (l *lens) remember() {
-	need := int(l.a.depth[l.node])
+	need := int(l.t.depth[l.node])
 	add := min(need, l.n)
 	kept := l.tail[len(l.tail)-(need-add):]
 	if add > cap(l.store)-len(l.store) || len(kept) == 0 {

@@ -29,16 +29,21 @@ type Options struct {
 	// AddMask heeds lines "::add-mask::VALUE" in a log: VALUE is hidden in what
 	// follows, and in that line.
 	AddMask bool
+	// Masked is told of each value that such a line added, once, before
+	// anything of what follows the line is looked at: a caller may want to hide
+	// it in other logs, too. It may call Add and Counts, but not write or close.
+	Masked func(Secret)
 }
 
 // Matcher finds a set of secrets in texts, in all the forms that the package
-// comment lists. It never changes: any number of goroutines may use it.
+// comment lists. Any number of goroutines may use it.
 type Matcher struct{ a *automaton }
 
 // Format prints nothing of the secrets.
 func (Matcher) Format(f fmt.State, _ rune) { fmt.Fprint(f, "matcher") }
 
-// NewMatcher compiles secrets. Its error is ErrShort, with the names.
+// NewMatcher compiles secrets. Its error is ErrShort, with the names. What is
+// dear is done when a text first has the first letters of a form.
 func NewMatcher(secrets []Secret, o Options) (*Matcher, error) {
 	forms, err := allForms(secrets, o)
 	if err != nil {

@@ -22,10 +22,16 @@ type escaper struct {
 
 func (e escaper) escape(v string) string {
 	var b strings.Builder
+	b.Grow(len(v) + len(v)/2)
 	for i := 0; i < len(v); {
 		r, size := utf8.DecodeRuneInString(v[i:])
 		if e.bytes {
 			r, size = rune(v[i]), 1
+		}
+		if alphanumeric(v[i]) {
+			b.WriteByte(v[i])
+			i++
+			continue
 		}
 		s, short := "", false
 		if size == 1 {

@@ -20,8 +20,9 @@ const longPrefix = DefaultMinLength
 // the secrets. Any number of goroutines may write: the order in which they
 // come is that of the log.
 type Redactor struct {
-	mu sync.Mutex
-	s  *stream // a pointer: what it holds is in no %v of a copy
+	turn sync.Mutex // of writers, for the time of Options.Masked too
+	mu   sync.Mutex
+	s    *stream // a pointer: what it holds is in no %v of a copy
 }
 
 // Format prints nothing of the log and of the secrets.
@@ -53,20 +54,27 @@ func New(w io.Writer, secrets []Secret, o Options) (*Redactor, error) {
 	}
 	return &Redactor{s: &stream{
 		w: w, options: o, forms: forms, scan: newScan(newAutomaton(forms)),
-		masks: masks{lineStart: true}, hidden: -1, counts: map[string]int{},
+		masks: masks{lineStart: true, known: map[string]bool{}}, hidden: -1, counts: map[string]int{},
 	}}, nil
 }
 
 // Write lets out all that cannot be the beginning of a secret, at once. An
 // error of the writer below is returned, by every later call too.
 func (r *Redactor) Write(p []byte) (int, error) {
+	if r.s.options.AddMask {
+		r.turn.Lock()
+		defer r.turn.Unlock()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.s.err != nil {
 		return 0, r.s.err
 	}
 	if r.s.options.AddMask {
-		r.s.lines(p)
+		for rest := p; len(rest) > 0; {
+			rest = r.s.lines(rest)
+			r.tell()
+		}
 	} else {
 		r.s.text(p)
 	}
@@ -76,9 +84,24 @@ func (r *Redactor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Add hides more secrets, in all that was not yet let out. If one is too
-// short (ErrShort) none is added.
-func (r *Redactor) Add(secrets ...Secret) error {
+// tell calls Masked for what a line added. Add is free meanwhile; only this
+// Write (or Close) has gone halfway, and it has its turn.
+func (r *Redactor) tell() {
+	fresh := r.s.masks.fresh
+	r.s.masks.fresh = nil
+	if len(fresh) == 0 || r.s.options.Masked == nil {
+		return
+	}
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	for _, s := range fresh {
+		r.s.options.Masked(s)
+	}
+}
+
+// Add hides more secrets in whatever is written from now on, and in all that
+// was not yet let out. Its error is ErrShort: then none is added.
+func (r *Redactor) Add(secrets []Secret) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.s.learn(secrets)
@@ -90,6 +113,8 @@ func (r *Redactor) Add(secrets ...Secret) error {
 // one), or half of a shorter form (of a password of ten letters five are too
 // many to show), but at least four.
 func (r *Redactor) Close() error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if errors.Is(r.s.err, ErrClosed) {
@@ -97,6 +122,7 @@ func (r *Redactor) Close() error {
 	}
 	if r.s.err == nil {
 		r.s.lastLine()
+		r.tell()
 		r.s.scan.finish()
 		r.s.release(r.s.scan.at, r.s.scan.at, r.s.scan.at+1)
 		r.s.flush()
@@ -206,7 +232,7 @@ func (s *stream) write(p []byte) {
 // learn compiles all forms anew and looks again at what was not yet let out.
 func (s *stream) learn(secrets []Secret) error {
 	forms, err := allForms(secrets, s.options)
-	if err != nil {
+	if err != nil || len(forms) == 0 {
 		return err
 	}
 	old := s.scan

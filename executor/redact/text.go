@@ -84,6 +84,13 @@ func squeeze(dst, src []byte, index []int32) int {
 
 // bare is the dense part of a value, as it is or without its escape sequences.
 func bare(value string, fade bool) string {
+	clean := 0
+	for clean < len(value) && dense[value[clean]] == 1 { // ESC is not dense
+		clean++
+	}
+	if clean == len(value) {
+		return value
+	}
 	b := []byte(value)
 	if fade {
 		new(escapes).blank(b)
