@@ -1,10 +1,6 @@
 package redact
 
-import (
-	"bytes"
-	"encoding/binary"
-	"unsafe"
-)
+import "bytes"
 
 // What is read of a text is its dense part: every byte that is no noise.
 const (
@@ -24,63 +20,7 @@ const (
 	chunk = 32 << 10
 )
 
-// dense is 1 for a byte that counts. White space does not, nor do the other
-// control characters: what a terminal or a table adds between the letters of a
-// value does not hide it, and the NULs of UTF-16 are no letters.
-var dense = func() (t [256]uint8) {
-	for c := range t {
-		if c > ' ' && c != 0x7f {
-			t[c] = 1
-		}
-	}
-	return t
-}()
-
 func lineEnd(c byte) bool { return c == '\n' || c == '\r' }
-
-// squeeze copies the dense part of src, which is at most a chunk, and says how
-// long it is. dst has room for src. index gets, for each block of src, how many
-// dense bytes stand before it.
-//
-// It writes every byte and moves on only behind a dense one: a branch for each
-// blank would cost more than the whole copy, since nothing predicts them. It is
-// the one thing that is done to every byte, and twice as fast without checks of
-// bounds. None is needed: what is written is never ahead of what is read, and
-// dst was checked to be as long.
-func squeeze(dst, src []byte, index []int32) int {
-	dst = dst[:len(src)]
-	to, n := unsafe.Pointer(unsafe.SliceData(dst)), uintptr(0)
-	for i := 0; len(src)-i >= block; i += block {
-		index[i/block] = int32(n)
-		for k := i; k < i+block; k += 8 {
-			x := binary.LittleEndian.Uint64(src[k:])
-			*(*byte)(unsafe.Add(to, n)) = byte(x)
-			n += uintptr(dense[byte(x)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 8)
-			n += uintptr(dense[byte(x>>8)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 16)
-			n += uintptr(dense[byte(x>>16)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 24)
-			n += uintptr(dense[byte(x>>24)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 32)
-			n += uintptr(dense[byte(x>>32)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 40)
-			n += uintptr(dense[byte(x>>40)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 48)
-			n += uintptr(dense[byte(x>>48)])
-			*(*byte)(unsafe.Add(to, n)) = byte(x >> 56)
-			n += uintptr(dense[byte(x>>56)])
-		}
-	}
-	if rest := len(src) % block; rest > 0 {
-		index[len(src)/block] = int32(n)
-		for _, c := range src[len(src)-rest:] {
-			*(*byte)(unsafe.Add(to, n)) = c
-			n += uintptr(dense[c])
-		}
-	}
-	return int(n)
-}
 
 // bare is the dense part of a value, as it is or without its escape sequences.
 func bare(value string, fade bool) string {
