@@ -12,22 +12,42 @@ import (
 // begins, one of the places that we look at is in its span with gram bytes
 // more. A bitmap says whether these bytes are in the span of any form. Most
 // are not, and the loads do not wait for one another, as those of a shift
-// table (Wu and Manber) would. Where they are, a hash table with the first
-// bytes (the window) of all forms tells exactly, and the node to go on from.
+// table (Wu and Manber) would. Where they are, and at the end of a text, a
+// second bitmap says whether a form begins with the bytes at a place; and a
+// hash table with the first bytes (the window) of all forms tells exactly, and
+// the node to go on from.
 type filter struct {
 	stride int
 	gram   int
 	mask   uint32 // of a gram's bytes
-	bits   []uint64
-	shift  uint // of the hash of a gram
+	spans  bitmap // grams in the spans
+	heads  bitmap // beginnings of forms, of one byte up to a gram
 
 	nodes [maxWindow + 1]table // by depth: a window deep, and what is less
+}
+
+// bitmap is a set of numbers, and of some others that hash as they do.
+type bitmap struct {
+	bits  []uint64
+	shift uint
+}
+
+func newBitmap(entries int) bitmap {
+	size := min(max(bits.Len(uint(entries))+6, 12), 24)
+	return bitmap{make([]uint64, 1<<size/64), uint(32 - size)}
+}
+
+func (m *bitmap) add(n uint32) {
+	h := n * golden >> m.shift
+	m.bits[h>>6] |= 1 << (h & 63)
 }
 
 const (
 	maxWindow = 8
 	maxGram   = 4
 	maxSpan   = 16 // a longer one saves little and makes the end of a write dear
+
+	golden = 0x9e3779b1 // of multiplicative hashing
 )
 
 // measure says how long the span is.
@@ -49,9 +69,7 @@ func (f *filter) build(a *automaton, span int) {
 	f.gram = min(span, maxGram)
 	f.stride = span - f.gram + 1
 	f.mask = ^uint32(0) >> (32 - 8*f.gram)
-	size := max(bits.Len(uint(len(a.forms)*f.stride))+6, 12)
-	f.shift = uint(32 - min(size, 24))
-	f.bits = make([]uint64, 1<<(32-f.shift)/64)
+	f.spans, f.heads = newBitmap(len(a.forms)*f.stride), newBitmap(len(a.forms))
 	last := ""
 	for _, w := range a.forms {
 		if w.text[:span] == last {
@@ -59,8 +77,10 @@ func (f *filter) build(a *automaton, span int) {
 		}
 		last = w.text[:span]
 		for at := range f.stride {
-			h := f.hash(word(last[at:]))
-			f.bits[h>>6] |= 1 << (h & 63)
+			f.spans.add(word(last[at:]) & f.mask)
+		}
+		for n := range f.gram {
+			f.heads.add(word(last[:n+1]))
 		}
 	}
 	counts := [maxWindow + 1]int{}
@@ -89,8 +109,6 @@ func key(s string) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-func (f *filter) hash(gram uint32) uint32 { return (gram & f.mask) * 0x9e3779b1 >> f.shift }
-
 // next finds the first place from a given one on where a form begins, as far
 // as can be seen: a window or more of it (the node is deep), or the rest of
 // the text is less than a window, and could be the beginning of one. slack
@@ -98,10 +116,10 @@ func (f *filter) hash(gram uint32) uint32 { return (gram & f.mask) * 0x9e3779b1 
 func (a *automaton) next(d []byte, from, end int) (at int, node int32) {
 	f := &a.filter
 	look := from + f.stride - 1
-	whole, bitmap, stride, shift, mask := end-f.gram, f.bits, f.stride, f.shift, f.mask
+	whole, bits, shift, stride, mask := end-f.gram, f.spans.bits, f.spans.shift, f.stride, f.mask
 	for ; look <= whole; look += stride {
-		h := (binary.LittleEndian.Uint32(d[look:]) & mask) * 0x9e3779b1 >> shift
-		if bitmap[h>>6]>>(h&63)&1 == 0 {
+		h := (binary.LittleEndian.Uint32(d[look:]) & mask) * golden >> shift
+		if bits[h>>6]>>(h&63)&1 == 0 {
 			continue
 		}
 		if at, n := a.begin(d, max(from, look-stride+1), look+1, end); n > 0 {
@@ -114,19 +132,15 @@ func (a *automaton) next(d []byte, from, end int) (at int, node int32) {
 
 // begin is next for a few places, exactly.
 func (a *automaton) begin(d []byte, from, to, end int) (at int, node int32) {
-	f, at := &a.filter, from
-	for ; at < min(to, end-f.gram+1); at++ {
-		// What the bitmap does not have is in no span, so at no form's beginning.
-		if h := f.hash(binary.LittleEndian.Uint32(d[at:])); f.bits[h>>6]>>(h&63)&1 == 0 {
+	f := &a.filter
+	bits, shift, gram := f.heads.bits, f.heads.shift, f.gram
+	for at := from; at < to; at++ {
+		h := binary.LittleEndian.Uint32(d[at:]) & (^uint32(0) >> (32 - 8*min(end-at, gram))) * golden >> shift
+		if bits[h>>6]>>(h&63)&1 == 0 {
 			continue
 		}
 		left := min(end-at, a.window)
 		if n := f.nodes[left].get(load(d, at, left)); n > 0 {
-			return at, n
-		}
-	}
-	for ; at < to; at++ {
-		if n := f.nodes[end-at].get(load(d, at, end-at)); n > 0 {
 			return at, n
 		}
 	}

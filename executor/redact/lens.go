@@ -319,9 +319,11 @@ func (l *lens) remember() {
 		l.tail[i] = l.placeAt(end)
 	}
 	last := len(l.text) - 1
-	for dense[l.text[last]] == 0 {
-		last--
+	l.line = -1
+	for ; dense[l.text[last]] == 0; last-- {
+		if l.line < 0 && lineEnd(l.text[last]) {
+			l.line = l.at + int64(last) + 1
+		}
 	}
 	l.gap = len(l.text) - 1 - last
-	l.line = lastLine(l.text, len(l.text), l.at)
 }

@@ -20,9 +20,10 @@ const longPrefix = DefaultMinLength
 // the secrets. Any number of goroutines may write: the order in which they
 // come is that of the log.
 type Redactor struct {
-	turn sync.Mutex // of writers, for the time of Options.Masked too
-	mu   sync.Mutex
-	s    *stream // a pointer: what it holds is in no %v of a copy
+	mu      sync.Mutex
+	telling bool      // Options.Masked runs, without mu; whoever writes waits
+	told    sync.Cond // it is done
+	s       *stream   // a pointer: what it holds is in no %v of a copy
 }
 
 // Format prints nothing of the log and of the secrets.
@@ -52,20 +53,18 @@ func New(w io.Writer, secrets []Secret, o Options) (*Redactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Redactor{s: &stream{
+	r := &Redactor{s: &stream{
 		w: w, options: o, forms: forms, scan: newScan(newAutomaton(forms)),
 		masks: masks{lineStart: true, known: map[string]bool{}}, hidden: -1, counts: map[string]int{},
-	}}, nil
+	}}
+	r.told.L = &r.mu
+	return r, nil
 }
 
 // Write lets out all that cannot be the beginning of a secret, at once. An
 // error of the writer below is returned, by every later call too.
 func (r *Redactor) Write(p []byte) (int, error) {
-	if r.s.options.AddMask {
-		r.turn.Lock()
-		defer r.turn.Unlock()
-	}
-	r.mu.Lock()
+	r.lock()
 	defer r.mu.Unlock()
 	if r.s.err != nil {
 		return 0, r.s.err
@@ -84,16 +83,32 @@ func (r *Redactor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tell calls Masked for what a line added. Add is free meanwhile; only this
-// Write (or Close) has gone halfway, and it has its turn.
+// lock waits for whoever writes.
+func (r *Redactor) lock() {
+	r.mu.Lock()
+	for r.telling {
+		r.told.Wait()
+	}
+}
+
+// tell calls Masked for what a line added. Add is free meanwhile: it may be
+// Masked that calls it.
 func (r *Redactor) tell() {
 	fresh := r.s.masks.fresh
-	r.s.masks.fresh = nil
-	if len(fresh) == 0 || r.s.options.Masked == nil {
+	if len(fresh) == 0 {
 		return
 	}
+	r.s.masks.fresh = nil
+	if r.s.options.Masked == nil {
+		return
+	}
+	r.telling = true
 	r.mu.Unlock()
-	defer r.mu.Lock()
+	defer func() {
+		r.mu.Lock()
+		r.telling = false
+		r.told.Broadcast()
+	}()
 	for _, s := range fresh {
 		r.s.options.Masked(s)
 	}
@@ -113,9 +128,7 @@ func (r *Redactor) Add(secrets []Secret) error {
 // one), or half of a shorter form (of a password of ten letters five are too
 // many to show), but at least four.
 func (r *Redactor) Close() error {
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	r.mu.Lock()
+	r.lock()
 	defer r.mu.Unlock()
 	if errors.Is(r.s.err, ErrClosed) {
 		return nil
