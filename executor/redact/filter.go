@@ -24,6 +24,9 @@ type filter struct {
 	heads  bitmap // beginnings of forms, of one byte up to a gram
 
 	nodes [maxWindow + 1]table // by depth: a window deep, and what is less
+
+	last  int // places at the end of a text that next may not have looked at
+	masks [maxSpan]uint32
 }
 
 // bitmap is a set of numbers, and of some others that hash as they do.
@@ -40,6 +43,12 @@ func newBitmap(entries int) bitmap {
 func (m *bitmap) add(n uint32) {
 	h := n * golden >> m.shift
 	m.bits[h>>6] |= 1 << (h & 63)
+}
+
+// has is 1 if the number may be in the set, and 0 if not.
+func (m *bitmap) has(n uint32) uint32 {
+	h := n * golden >> m.shift
+	return uint32(m.bits[h>>6]>>(h&63)) & 1
 }
 
 const (
@@ -69,6 +78,10 @@ func (f *filter) build(a *automaton, span int) {
 	f.gram = min(span, maxGram)
 	f.stride = span - f.gram + 1
 	f.mask = ^uint32(0) >> (32 - 8*f.gram)
+	f.last = span - 1
+	for i := range f.last {
+		f.masks[i] = ^uint32(0) >> (32 - 8*min(f.last-i, f.gram))
+	}
 	f.spans, f.heads = newBitmap(len(a.forms)*f.stride), newBitmap(len(a.forms))
 	last := ""
 	for _, w := range a.forms {
@@ -126,25 +139,45 @@ func (a *automaton) next(d []byte, from, end int) (at int, node int32) {
 			return at, n
 		}
 	}
-	// No place that we looked at is in the span of what begins in the last bytes.
-	return a.begin(d, max(from, look-stride+1), end, end)
+	return a.ending(d, max(from, look-stride+1), end)
 }
 
 // begin is next for a few places, exactly.
 func (a *automaton) begin(d []byte, from, to, end int) (at int, node int32) {
 	f := &a.filter
-	bits, shift, gram := f.heads.bits, f.heads.shift, f.gram
-	for at := from; at < to; at++ {
-		h := binary.LittleEndian.Uint32(d[at:]) & (^uint32(0) >> (32 - 8*min(end-at, gram))) * golden >> shift
-		if bits[h>>6]>>(h&63)&1 == 0 {
+	for at := from; at < to; at++ { // all of which have a gram behind them
+		if f.heads.has(binary.LittleEndian.Uint32(d[at:])&f.mask) == 0 {
 			continue
 		}
-		left := min(end-at, a.window)
-		if n := f.nodes[left].get(load(d, at, left)); n > 0 {
+		if n := a.find(d, at, end); n > 0 {
 			return at, n
 		}
 	}
 	return end, 0
+}
+
+// ending is next for the last places: none that next looked at is in the span
+// of what begins there. Whether something does is as good as random, so it
+// asks for all of them before it takes a branch.
+func (a *automaton) ending(d []byte, from, end int) (at int, node int32) {
+	f := &a.filter
+	first, places, hits := end-f.last, d[end-f.last:], uint32(0)
+	for i, mask := range f.masks[:f.last] {
+		hits |= f.heads.has(binary.LittleEndian.Uint32(places[i:])&mask) << i
+	}
+	for hits = hits >> (from - first) << (from - first); hits != 0; hits &= hits - 1 {
+		at := first + bits.TrailingZeros32(hits)
+		if n := a.find(d, at, end); n > 0 {
+			return at, n
+		}
+	}
+	return end, 0
+}
+
+// find is the node for a window of the text, or what is left of it.
+func (a *automaton) find(d []byte, at, end int) int32 {
+	left := min(end-at, a.window)
+	return a.filter.nodes[left].get(load(d, at, left))
 }
 
 // slack is how much behind its end a text's buffer is read.

@@ -34,8 +34,9 @@ type match struct {
 }
 
 // margin is how much of what was read before stands before the dense part: a
-// form may have begun there of which less than a window has been seen.
-const margin = maxWindow
+// form may have begun there of which less than a window has been seen, and the
+// filter's end looks back by a span.
+const margin = maxSpan
 
 func newLens(a *automaton) *lens {
 	return &lens{
