@@ -69,6 +69,9 @@ func (s *stream) lines(p []byte) (rest []byte) {
 // line takes everything before the next line that may be a command.
 func (s *stream) line(p []byte) []byte {
 	next := 0
+	if noColonLine(p) { // what holds nearly always is asked of sixteen bytes at once
+		next = len(p)
+	}
 	for next < len(p) && (next == 0 || p[next] != command[0]) {
 		n := bytes.IndexByte(p[next:], '\n')
 		if n < 0 {

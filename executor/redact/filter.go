@@ -21,7 +21,7 @@ type filter struct {
 	gram   int
 	mask   uint32 // of a gram's bytes
 	spans  bitmap // grams in the spans
-	heads  bitmap // beginnings of forms, of one byte up to a gram
+	heads  heads  // beginnings of forms, of one byte up to a gram
 
 	nodes [maxWindow + 1]table // by depth: a window deep, and what is less
 
@@ -41,15 +41,25 @@ func newBitmap(entries int) bitmap {
 }
 
 func (m *bitmap) add(n uint32) {
-	h := n * golden >> m.shift
+	h := n * golden >> (m.shift & 31)
 	m.bits[h>>6] |= 1 << (h & 63)
 }
 
-// has is 1 if the number may be in the set, and 0 if not.
-func (m *bitmap) has(n uint32) uint32 {
-	h := n * golden >> m.shift
-	return uint32(m.bits[h>>6]>>(h&63)) & 1
+// heads is a bitmap with a byte for each bit.
+type heads struct {
+	bytes []uint8
+	shift uint
 }
+
+func newHeads(entries int) heads {
+	size := min(max(bits.Len(uint(entries))+5, 12), 17)
+	return heads{make([]uint8, 1<<size), uint(32 - size)}
+}
+
+func (h *heads) add(n uint32) { h.bytes[n*golden>>(h.shift&31)] = 1 }
+
+// has is 1 if the number may be in the set, and 0 if not.
+func (h *heads) has(n uint32) uint32 { return uint32(h.bytes[n*golden>>(h.shift&31)]) }
 
 const (
 	maxWindow = 8
@@ -82,7 +92,7 @@ func (f *filter) build(a *automaton, span int) {
 	for i := range f.last {
 		f.masks[i] = ^uint32(0) >> (32 - 8*min(f.last-i, f.gram))
 	}
-	f.spans, f.heads = newBitmap(len(a.forms)*f.stride), newBitmap(len(a.forms))
+	f.spans, f.heads = newBitmap(len(a.forms)*f.stride), newHeads(len(a.forms))
 	last := ""
 	for _, w := range a.forms {
 		if w.text[:span] == last {
@@ -129,17 +139,34 @@ func key(s string) uint64 {
 func (a *automaton) next(d []byte, from, end int) (at int, node int32) {
 	f := &a.filter
 	look := from + f.stride - 1
-	whole, bits, shift, stride, mask := end-f.gram, f.spans.bits, f.spans.shift, f.stride, f.mask
-	for ; look <= whole; look += stride {
-		h := (binary.LittleEndian.Uint32(d[look:]) & mask) * golden >> shift
-		if bits[h>>6]>>(h&63)&1 == 0 {
-			continue
+	for {
+		look = f.look(d, look, end-f.gram)
+		if look > end-f.gram {
+			return a.ending(d, max(from, look-f.stride+1), end)
 		}
-		if at, n := a.begin(d, max(from, look-stride+1), look+1, end); n > 0 {
+		if at, n := a.begin(d, max(from, look-f.stride+1), look+1, end); n > 0 {
 			return at, n
 		}
+		look += f.stride
 	}
-	return a.ending(d, max(from, look-stride+1), end)
+}
+
+// look is the first place, from a given one on, that is in a span; behind the
+// last one if there is none. It is the loop that reads all texts.
+func (f *filter) look(d []byte, at, last int) int {
+	bits, shift, stride, mask := f.spans.bits, f.spans.shift&31, f.stride, f.mask
+	for ; at <= last; at += stride {
+		h := word32(d, at) & mask * golden >> (shift & 31)
+		if bits[h>>6]>>(h&63)&1 != 0 {
+			break
+		}
+	}
+	return at
+}
+
+func word32(d []byte, at int) uint32 {
+	_ = d[at+3]
+	return uint32(d[at]) | uint32(d[at+1])<<8 | uint32(d[at+2])<<16 | uint32(d[at+3])<<24
 }
 
 // begin is next for a few places, exactly.
@@ -161,12 +188,14 @@ func (a *automaton) begin(d []byte, from, to, end int) (at int, node int32) {
 // asks for all of them before it takes a branch.
 func (a *automaton) ending(d []byte, from, end int) (at int, node int32) {
 	f := &a.filter
-	first, places, hits := end-f.last, d[end-f.last:], uint32(0)
+	first, heads, hits := end-f.last, f.heads, uint32(0)
 	for i, mask := range f.masks[:f.last] {
-		hits |= f.heads.has(binary.LittleEndian.Uint32(places[i:])&mask) << i
+		hits = 2*hits + heads.has(word32(d, first+i)&mask) // the last place is the lowest bit
 	}
-	for hits = hits >> (from - first) << (from - first); hits != 0; hits &= hits - 1 {
-		at := first + bits.TrailingZeros32(hits)
+	for hits &= 1<<(end-from) - 1; hits != 0; {
+		left := bits.Len32(hits)
+		hits &^= 1 << (left - 1)
+		at := end - left
 		if n := a.find(d, at, end); n > 0 {
 			return at, n
 		}

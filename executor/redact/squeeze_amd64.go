@@ -35,3 +35,12 @@ func squeezeBlocks(dst, src []byte, index []int32) (n int) {
 	_, _ = dst[blocks*block-1], index[blocks-1]
 	return packBlocks(&dst[0], &src[0], blocks, &index[0], shuffles)
 }
+
+//go:noescape
+func colonLines(p *byte, sixteens int) bool
+
+// noColonLine says that no line end stands before a colon; false may be wrong.
+func noColonLine(p []byte) bool {
+	n := len(p) - 1 // places
+	return n >= 16 && !colonLines(&p[0], n/16) && !colonLines(&p[n-16], 1)
+}
