@@ -152,21 +152,17 @@ func (a *automaton) next(d []byte, from, end int) (at int, node int32) {
 }
 
 // look is the first place, from a given one on, that is in a span; behind the
-// last one if there is none. It is the loop that reads all texts.
+// last one if there is none. It is the loop that reads all texts: that at is
+// no less than 0 is said for the compiler, which then checks no bounds of d.
 func (f *filter) look(d []byte, at, last int) int {
 	bits, shift, stride, mask := f.spans.bits, f.spans.shift&31, f.stride, f.mask
-	for ; at <= last; at += stride {
-		h := word32(d, at) & mask * golden >> (shift & 31)
+	for d = d[:last+4]; at >= 0 && at < len(d)-3; at += stride {
+		h := binary.LittleEndian.Uint32(d[at:]) & mask * golden >> (shift & 31)
 		if bits[h>>6]>>(h&63)&1 != 0 {
 			break
 		}
 	}
 	return at
-}
-
-func word32(d []byte, at int) uint32 {
-	_ = d[at+3]
-	return uint32(d[at]) | uint32(d[at+1])<<8 | uint32(d[at+2])<<16 | uint32(d[at+3])<<24
 }
 
 // begin is next for a few places, exactly.
@@ -188,9 +184,10 @@ func (a *automaton) begin(d []byte, from, to, end int) (at int, node int32) {
 // asks for all of them before it takes a branch.
 func (a *automaton) ending(d []byte, from, end int) (at int, node int32) {
 	f := &a.filter
-	first, heads, hits := end-f.last, f.heads, uint32(0)
-	for i, mask := range f.masks[:f.last] {
-		hits = 2*hits + heads.has(word32(d, first+i)&mask) // the last place is the lowest bit
+	heads, hits := f.heads, uint32(0)
+	places := d[end-f.last : end+3]
+	for i := 0; i < len(places)-3; i++ {
+		hits = 2*hits + heads.has(binary.LittleEndian.Uint32(places[i:])&f.masks[i%maxSpan]) // the last place is the lowest bit
 	}
 	for hits &= 1<<(end-from) - 1; hits != 0; {
 		left := bits.Len32(hits)
