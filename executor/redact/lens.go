@@ -15,7 +15,7 @@ type lens struct {
 	gap   int     // noise since the last dense byte
 	line  int64   // where a line began in that noise, or -1
 
-	d     []byte // the dense part of the piece, after a margin
+	d     []byte // the dense part of the piece, after a margin with what came before
 	n     int    // how long it is
 	index []int32
 	text  []byte // the piece
@@ -52,6 +52,7 @@ func (l *lens) become(other *lens) {
 	l.t, l.node, l.gap, l.line = other.t, other.node, other.gap, other.line
 	l.store = append(l.store[:0], other.tail...)
 	l.tail = l.store
+	copy(l.d[:margin], other.d)
 }
 
 // agrees says that the two find the same in whatever comes.
@@ -136,11 +137,6 @@ func (l *lens) piece(found func(match)) {
 // run goes through the dense part and gives the node at its end.
 func (l *lens) run(found func(match)) int32 {
 	a, t, n, d, end := l.a, l.t, l.node, l.d, margin+l.n
-	before := t.text(n)
-	if len(before) > margin {
-		before = before[len(before)-margin:]
-	}
-	copy(d[margin-len(before):], before)
 	at := margin
 	for {
 		// Awake: at a node a window deep or more, byte by byte. A window that was
@@ -178,6 +174,7 @@ func (l *lens) run(found func(match)) int32 {
 	for n > 0 && !t.begins(n) {
 		n = t.fail[n]
 	}
+	*(*[margin]byte)(d) = [margin]byte(d[l.n:]) // what the next piece comes after
 	return n
 }
 

@@ -157,11 +157,17 @@ func (r *Redactor) Counts() map[string]int {
 func (s *stream) text(p []byte) {
 	for len(p) > 0 {
 		n := min(len(p), chunk)
-		s.buf = append(s.buf, p[:n]...)
 		s.scan.read(p[:n])
-		p = p[n:]
 		from, hold := s.scan.held()
-		s.release(from, hold, hold)
+		if len(s.buf) == 0 && len(s.scan.groups) == 0 && len(s.out) == 0 { // nearly always
+			s.write(p[:hold-s.at])
+			s.buf = append(s.buf, p[from-s.at:n]...)
+			s.at, s.shown = from, hold
+		} else {
+			s.buf = append(s.buf, p[:n]...)
+			s.release(from, hold, hold)
+		}
+		p = p[n:]
 		if len(s.out) >= chunk {
 			s.flush()
 		}
@@ -172,7 +178,7 @@ func (s *stream) text(p []byte) {
 // begins before limit: nothing that comes can make it begin earlier. It may
 // still become longer: what is added to it is hidden without a second name.
 func (s *stream) release(from, hold, limit int64) {
-	if len(s.scan.groups) == 0 && len(s.out) == 0 { // nearly always
+	if len(s.scan.groups) == 0 && len(s.out) == 0 {
 		if hold > s.shown {
 			s.write(s.buf[s.shown-s.at : hold-s.at])
 			s.shown = hold
@@ -232,7 +238,7 @@ func (s *stream) flush() {
 }
 
 func (s *stream) write(p []byte) {
-	if s.err != nil {
+	if s.err != nil || len(p) == 0 {
 		return
 	}
 	n, err := s.w.Write(p)
