@@ -6,9 +6,15 @@ require go.yaml.in/yaml/v3 v3.0.5
 
 require (
 	cleanroom v0.0.0-00010101000000-000000000000
+	github.com/BobuSumisu/aho-corasick v1.0.3
+	github.com/coregx/ahocorasick v0.2.0
+	github.com/petar-dambovaliev/aho-corasick v0.0.0-20250424160509-463d218d4745
 	golang.org/x/crypto v0.58.0
 )
 
-require github.com/go-jose/go-jose/v4 v4.1.8 // indirect
+require (
+	github.com/go-jose/go-jose/v4 v4.1.8 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
 
 replace cleanroom => ../

@@ -25,8 +25,7 @@ type filter struct {
 
 	nodes [maxWindow + 1]table // by depth: a window deep, and what is less
 
-	last  int // places at the end of a text that next may not have looked at
-	masks [maxSpan]uint32
+	masks []uint32 // of what is left at the last places of a text, of a gram at most
 }
 
 // bitmap is a set of numbers, and of some others that hash as they do.
@@ -38,6 +37,12 @@ type bitmap struct {
 func newBitmap(entries int) bitmap {
 	size := min(max(bits.Len(uint(entries))+6, 12), 24)
 	return bitmap{make([]uint64, 1<<size/64), uint(32 - size)}
+}
+
+// has is 1 if the number may be in the set, and 0 if not.
+func (m *bitmap) has(n uint32) uint64 {
+	h := n * golden >> (m.shift & 31)
+	return m.bits[h>>6] >> (h & 63) & 1
 }
 
 func (m *bitmap) add(n uint32) {
@@ -88,9 +93,8 @@ func (f *filter) build(a *automaton, span int) {
 	f.gram = min(span, maxGram)
 	f.stride = span - f.gram + 1
 	f.mask = ^uint32(0) >> (32 - 8*f.gram)
-	f.last = span - 1
-	for i := range f.last {
-		f.masks[i] = ^uint32(0) >> (32 - 8*min(f.last-i, f.gram))
+	for left := span - 1; left > 0; left-- {
+		f.masks = append(f.masks, ^uint32(0)>>(32-8*min(left, f.gram)))
 	}
 	f.spans, f.heads = newBitmap(len(a.forms)*f.stride), newHeads(len(a.forms))
 	last := ""
@@ -179,15 +183,19 @@ func (a *automaton) begin(d []byte, from, to, end int) (at int, node int32) {
 	return end, 0
 }
 
-// ending is next for the last places: none that next looked at is in the span
-// of what begins there. Whether something does is as good as random, so it
-// asks for all of them before it takes a branch.
+// ending is next for the last places, which have less than a span behind them.
+// If the last gram is in no span then of those only the ones in it are left.
+// Whether something begins there is as good as random, so ending asks for all
+// of them before it takes a branch.
 func (a *automaton) ending(d []byte, from, end int) (at int, node int32) {
 	f := &a.filter
-	heads, hits := f.heads, uint32(0)
-	places := d[end-f.last : end+3]
-	for i := 0; i < len(places)-3; i++ {
-		hits = 2*hits + heads.has(binary.LittleEndian.Uint32(places[i:])&f.masks[i%maxSpan]) // the last place is the lowest bit
+	first := end - f.gram + 1
+	if f.spans.has(binary.LittleEndian.Uint32(d[first-1:])&f.mask) == 1 {
+		first = end - len(f.masks)
+	}
+	heads, hits, masks, places := f.heads, uint32(0), f.masks[first-end+len(f.masks):], d[first:end+3]
+	for i := 0; i < len(places)-3 && i < len(masks); i++ {
+		hits = 2*hits + heads.has(binary.LittleEndian.Uint32(places[i:])&masks[i]) // the last place is the lowest bit
 	}
 	for hits &= 1<<(end-from) - 1; hits != 0; {
 		left := bits.Len32(hits)

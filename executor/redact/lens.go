@@ -92,6 +92,9 @@ func (l *lens) read(text []byte, at int64, found func(match)) {
 // bridge is the end of the first run of noise that no match can cross, or of
 // the text.
 func (l *lens) bridge(text []byte) int {
+	if l.gap+len(text) <= maxGap {
+		return len(text)
+	}
 	lead := 0
 	for lead < len(text) && dense[text[lead]] == 0 {
 		lead++

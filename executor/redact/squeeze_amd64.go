@@ -37,10 +37,10 @@ func squeezeBlocks(dst, src []byte, index []int32) (n int) {
 }
 
 //go:noescape
-func colonLines(p *byte, sixteens int) bool
+func colonLines(p *byte, places int) bool
 
 // noColonLine says that no line end stands before a colon; false may be wrong.
 func noColonLine(p []byte) bool {
-	n := len(p) - 1 // places
-	return n >= 16 && !colonLines(&p[0], n/16) && !colonLines(&p[n-16], 1)
+	places := len(p) - 1
+	return places >= 16 && !colonLines(&p[0], places)
 }

@@ -61,30 +61,35 @@ done:
 	MOVQ AX, ret+40(FP)
 	RET
 
-// func colonLines(p *byte, sixteens int) bool
+// func colonLines(p *byte, places int) bool
 //
-// Is a line end followed by a colon? It reads a byte more than sixteens says.
+// Is at one of so many places, sixteen at least, a line end before a colon?
 TEXT ·colonLines(SB), NOSPLIT, $0-17
 	MOVQ p+0(FP), SI
-	MOVQ sixteens+8(FP), CX
+	MOVQ places+8(FP), CX
+	LEAQ -16(SI)(CX*1), DI       // the last sixteen places, which may overlap
 	MOVQ $0x0a0a0a0a0a0a0a0a, R9
 	MOVQ R9, X6
 	PUNPCKLQDQ X6, X6
 	MOVQ $0x3a3a3a3a3a3a3a3a, R9
 	MOVQ R9, X7
 	PUNPCKLQDQ X7, X7
-	PXOR X5, X5
+	MOVOU (DI), X5
+	MOVOU 1(DI), X1
+	PCMPEQB X6, X5
+	PCMPEQB X7, X1
+	PAND  X1, X5
 
 look:
 	MOVOU (SI), X0
 	MOVOU 1(SI), X1
 	PCMPEQB X6, X0
 	PCMPEQB X7, X1
-	PAND X1, X0
-	POR X0, X5
-	ADDQ $16, SI
-	DECQ CX
-	JNZ look
+	PAND  X1, X0
+	POR   X0, X5
+	ADDQ  $16, SI
+	CMPQ  SI, DI
+	JLT   look
 	PMOVMSKB X5, AX
 	TESTL AX, AX
 	SETNE ret+16(FP)

@@ -49,3 +49,20 @@ func TestSqueeze(t *testing.T) {
 		}
 	}
 }
+
+// What is missed is a command that is not heeded.
+func TestNoColonLine(t *testing.T) {
+	for size := range 200 {
+		p := bytes.Repeat([]byte("\n x:"), size/4+1)[:size]
+		if size > 17 && !noColonLine(p) && packs {
+			t.Errorf("%d bytes: nothing was there", size)
+		}
+		for at := range max(size-1, 0) {
+			q := slices.Clone(p)
+			q[at], q[at+1] = '\n', ':'
+			if noColonLine(q) {
+				t.Errorf("%d bytes: missed at %d", size, at)
+			}
+		}
+	}
+}

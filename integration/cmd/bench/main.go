@@ -6,6 +6,9 @@
 // Each executor has a runner and a stand-in GitLab of its own, and they take
 // turns job by job, so that whatever else the machine does meets all three.
 // A job's time is from hand-out to final state, by the stand-in's clock.
+//
+// A second table has the speed of redaction; --redact prints only that, which
+// needs no engine.
 package main
 
 import (
@@ -24,6 +27,7 @@ import (
 
 	"cleanroom/integration/gitlab"
 	"cleanroom/integration/gitlab/job"
+	"cleanroom/integration/redactbench"
 	"cleanroom/integration/rig"
 )
 
@@ -33,10 +37,19 @@ const jobTimeout = 2 * time.Minute
 func main() {
 	runs := flag.Int("runs", 10, "jobs to time for each executor, after one that warms up")
 	markdown := flag.Bool("markdown", false, "print a Markdown table")
+	only := flag.Bool("redact", false, "only measure redaction")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *runs, *markdown); err != nil {
+	var err error
+	if !*only {
+		err = run(ctx, *runs, *markdown)
+		fmt.Println()
+	}
+	if err == nil {
+		err = redactbench.Run(ctx, os.Stdout, *markdown)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
