@@ -2,6 +2,8 @@
 
 package redact
 
+const packs = false
+
 // squeezeBlocks does the blocks of src that are whole.
 func squeezeBlocks(dst, src []byte, index []int32) int { return squeezeBytes(dst, src, index) }
 

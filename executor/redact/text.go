@@ -70,12 +70,34 @@ func (e *escapes) blank(b []byte) {
 				return
 			}
 			i += n
+			if n := colour(b[i:]); n > 0 {
+				clear(b[i : i+n])
+				i += n
+				continue
+			}
 		}
 		if e.takes(b[i]) {
 			b[i] = 0
 		}
 		i++
 	}
+}
+
+// colour is how long the sequence is that b begins with, if it is one that
+// begins with ESC [ and ends in b. Nearly all are: this is takes, but faster.
+func colour(b []byte) int {
+	if len(b) < 3 || b[1] != '[' {
+		return 0
+	}
+	for i, c := range b[2:] {
+		if c < 0x20 || c > 0x3f {
+			if c >= 0x40 && c <= 0x7e {
+				return i + 3
+			}
+			break
+		}
+	}
+	return 0
 }
 
 // takes says whether a byte is part of a sequence. A sequence that is none
