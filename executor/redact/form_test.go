@@ -93,13 +93,23 @@ func xmlText(s string) string {
 }
 
 func TestWritten(t *testing.T) {
+	secrets := []Secret{{Name: "N", Value: nasty}}
 	for _, w := range written {
-		got, err := redacted([]string{"<< " + w.text + " >>" + settled}, []Secret{{Name: "N", Value: nasty}}, Options{})
-		if err != nil {
-			t.Fatal(err)
+		text := "<< " + w.text + " >>" + settled
+		want := "<< " + strings.ReplaceAll(w.shown, "#", "[cleanroom: N]") + " >>" + settled
+		writes := [][]string{{text}, strings.Split(text, "")}
+		for at := 1; at < len(w.text)+4; at++ { // every place to cut it
+			writes = append(writes, []string{text[:at], text[at:]})
 		}
-		if want := "<< " + strings.ReplaceAll(w.shown, "#", "[cleanroom: N]") + " >>" + settled; got != want {
-			t.Errorf("%s:\ngot  %q\nwant %q", w.by, got, want)
+		for _, pieces := range writes {
+			got, err := redacted(pieces, secrets, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != want {
+				t.Errorf("%s, in %d writes, the first of %d bytes:\ngot  %q\nwant %q", w.by, len(pieces), len(pieces[0]), got, want)
+				break
+			}
 		}
 	}
 }

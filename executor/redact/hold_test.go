@@ -48,8 +48,25 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// gitlab-runner's masker let out a secret that stood behind a repeated prefix
-// of itself: on a mismatch it began anew after the prefix, not within.
+// gitlab-runner's masker lets out a secret that stands behind a repeated prefix
+// of itself: on a mismatch it begins anew after the prefix, not within.
+func TestMaskerLeak(t *testing.T) {
+	const value, text, want = "s3s3cret", "s3s3s3cret", "s3[cleanroom: N]"
+	secrets := []Secret{{Name: "N", Value: value}}
+	writes := [][]string{strings.Split(text, "")}
+	for i := range text {
+		for j := i; j < len(text); j++ {
+			writes = append(writes, []string{text[:i], text[i:j], text[j:]})
+		}
+	}
+	for _, pieces := range writes {
+		if got, err := redacted(pieces, secrets, Options{}); err != nil || got != want {
+			t.Errorf("%q: %q, %v, want %q", pieces, got, err, want)
+		}
+	}
+}
+
+// The same with other prefixes, repeated more often.
 func TestRepeatedPrefix(t *testing.T) {
 	for _, value := range []string{"aaaaaaab", "abababac", "hunter2hunter2", "mysecmysecret"} {
 		secrets := []Secret{{Name: "N", Value: value}}
@@ -171,6 +188,25 @@ func TestConcurrent(t *testing.T) {
 	if want := strings.Repeat("a line with [cleanroom: N] in it\n", 2000); out.String() != want || r.Counts()["N"] != 2000 {
 		t.Error(len(out.String()), r.Counts())
 	}
+}
+
+// One matcher for many texts at once: whoever first finds the beginning of a
+// form makes the tree for all.
+func TestShared(t *testing.T) {
+	m, err := NewMatcher(one, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			text := strings.Repeat("x ", i) + "hunter2hunter2"
+			if start, end, name, ok := m.Find([]byte(text), 0); start != 2*i || end != len(text) || name != "N" || !ok {
+				t.Error(start, end, name, ok)
+			}
+		})
+	}
+	all.Wait()
 }
 
 type broken struct{ after int }
