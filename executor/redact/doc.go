@@ -61,7 +61,9 @@
 // more, says where the next form may begin, and only there the automaton wakes
 // and runs, until less than eight bytes of any form remain. What the filter
 // looked over begins no form, so the automaton is, when it wakes and at the end
-// of each write, just where it would be had it read every byte.
+// of each write, just where it would be had it read every byte. It is made
+// when it first wakes: most stages print no eight bytes of a form, and they
+// pay for the filter alone.
 //
 // scan joins the two views of a text: matches that overlap become one, named
 // by the first (of those, by the longest). The name of a match is known when

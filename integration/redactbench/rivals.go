@@ -27,6 +27,13 @@ type rival struct {
 
 var rivals = []rival{
 	{"cleanroom", false, cleanroom},
+	{"cleanroom, a log without colours", false, func(n int, _ []string) (*lane, error) {
+		l, err := cleanroom(n, nil)
+		if err == nil {
+			l.text = redacttest.Log(logSize, 0)
+		}
+		return l, err
+	}},
 	{"BobuSumisu/aho-corasick", true, func(_ int, patterns []string) (*lane, error) {
 		trie := bobu.NewTrieBuilder().AddStrings(patterns).Build()
 		return counter(func(p []byte) (found int) {
