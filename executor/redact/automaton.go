@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -49,9 +50,7 @@ const maxForm = 1023
 
 // newAutomaton compiles forms. Of two with the same text the first one counts.
 func newAutomaton(forms []form) *automaton {
-	forms = slices.Clone(forms)
-	slices.SortStableFunc(forms, func(x, y form) int { return strings.Compare(x.text, y.text) })
-	forms = slices.CompactFunc(forms, func(x, y form) bool { return x.text == y.text })
+	forms = sorted(forms)
 	a := &automaton{forms: forms}
 	span := measure(forms)
 	a.window = min(span, maxWindow)
@@ -63,6 +62,25 @@ func newAutomaton(forms []form) *automaton {
 	}
 	a.filter.build(a, span)
 	return a
+}
+
+// sorted are the forms by text, each once. It sorts numbers: a stable sort of
+// the forms takes twice as long.
+func sorted(forms []form) (all []form) {
+	order := make([]int32, len(forms))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(x, y int32) int {
+		return cmp.Or(strings.Compare(forms[x].text, forms[y].text), int(x-y))
+	})
+	all = make([]form, 0, len(forms))
+	for _, i := range order {
+		if f := forms[i]; len(all) == 0 || all[len(all)-1].text != f.text {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // newTree makes the nodes down to a depth.

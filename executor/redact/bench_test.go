@@ -110,14 +110,21 @@ func BenchmarkScan(b *testing.B) {
 }
 
 // BenchmarkNew is what every stage of a job pays before its first byte: twenty
-// values, as a job has them, three of them JWTs.
+// values, as a job has them, three of them JWTs. And what a stage pays that
+// prints the beginning of one.
 func BenchmarkNew(b *testing.B) {
 	secrets := jobSecrets()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := New(io.Discard, secrets, Options{}); err != nil {
-			b.Fatal(err)
-		}
+	for _, text := range []string{"", secrets[len(secrets)-1].Value[:20]} {
+		b.Run(fmt.Sprintf("%d bytes of one", len(text)), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := New(io.Discard, secrets, Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				io.WriteString(r, text)
+			}
+		})
 	}
 }
 

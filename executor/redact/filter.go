@@ -234,7 +234,7 @@ type slot struct {
 }
 
 func (t *table) make(entries int) {
-	size := bits.Len(uint(entries)) + 2
+	size := bits.Len(uint(entries)) + 1
 	t.shift, t.slots = uint(64-size), make([]slot, 1<<size)
 }
 
