@@ -89,7 +89,7 @@ look:
 	POR   X0, X5
 	ADDQ  $16, SI
 	CMPQ  SI, DI
-	JLT   look
+	JCS   look
 	PMOVMSKB X5, AX
 	TESTL AX, AX
 	SETNE ret+16(FP)
