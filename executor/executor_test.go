@@ -42,7 +42,7 @@ func (f *fakeEngine) Make(_ context.Context, s sandbox.Spec, _ io.Writer) error 
 
 func (f *fakeEngine) Run(_ context.Context, s sandbox.Stage) (sandbox.Result, error) {
 	script, err := io.ReadAll(s.Script)
-	io.WriteString(s.Stdout, f.prints)
+	io.WriteString(s.Output, f.prints)
 	f.stages, f.scripts = append(f.stages, s), append(f.scripts, string(script))
 	return f.result, errors.Join(f.err, err)
 }

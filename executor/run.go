@@ -46,7 +46,7 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
 		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files,
-		Script: f, Stdout: x.Out, Stderr: x.Out, Grace: x.Config.Room.StageGrace,
+		Script: f, Output: x.Out, Grace: x.Config.Room.StageGrace,
 	})
 	if err != nil {
 		return err

@@ -168,8 +168,7 @@ type Stage struct {
 	Env    []string
 	Files  []File // in the container's FilesDir, from the stage's beginning to its end
 	Script io.Reader
-	Stdout io.Writer
-	Stderr io.Writer
+	Output io.Writer // what it prints, on stdout and stderr alike, in order
 	Grace  time.Duration
 }
 

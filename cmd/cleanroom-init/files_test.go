@@ -45,13 +45,13 @@ func publicDir(t *testing.T) string {
 func (r *room) bootFiles(path string) (*initproto.Client, func(script string, files ...initproto.File) (result, error)) {
 	c := r.boot(initproto.Boot{Role: initproto.Job, Argv: []string{"/bin/sh", "-c"}})
 	return c, func(script string, files ...initproto.File) (result, error) {
-		var out, errs bytes.Buffer
-		s := initproto.Stage{Name: "files", Script: strings.NewReader(script), Stdout: &out, Stderr: &errs, Grace: initproto.MaxGrace, Env: []string{"D=" + path}}
+		var out bytes.Buffer
+		s := initproto.Stage{Name: "files", Script: strings.NewReader(script), Output: &out, Grace: initproto.MaxGrace, Env: []string{"D=" + path}}
 		if files != nil {
 			s.FilesDir, s.Files = path, files
 		}
 		x, err := c.RunStage(r.t.Context(), s)
-		return result{x, out.String(), errs.String()}, err
+		return result{x, out.String()}, err
 	}
 }
 
@@ -64,7 +64,7 @@ func TestFiles(t *testing.T) {
 				t.Helper()
 				got, err := run("set -e; cd $D; "+script, files...)
 				if err != nil || got.Code != 0 || got.out != want {
-					t.Fatalf("%v, code %d\nout %q\nwant %q\nerr %q", err, got.Code, got.out, want, got.err)
+					t.Fatalf("%v, code %d\nout %q\nwant %q", err, got.Code, got.out, want)
 				}
 			}
 			is("", "ls -A")
@@ -199,7 +199,7 @@ func TestFilesAreGoneAfter(t *testing.T) {
 			case "loss":
 				go func() { <-seen; c.Close() }()
 			}
-			s := initproto.Stage{FilesDir: path, Files: []initproto.File{{Name: "a", Data: []byte(canary)}}, Stdout: w, Grace: 100 * time.Millisecond,
+			s := initproto.Stage{FilesDir: path, Files: []initproto.File{{Name: "a", Data: []byte(canary)}}, Output: w, Grace: 100 * time.Millisecond,
 				Script: strings.NewReader("test -s " + path + "/a || exit 9; " + script)}
 			x, err := c.RunStage(ctx, s)
 			if name == "loss" {
@@ -244,7 +244,7 @@ func TestFilesRefused(t *testing.T) {
 		"too many":   {path, make([]initproto.File, initproto.MaxFiles+1), "at most 100"},
 		"not a room": {"/nowhere", []initproto.File{{Name: "a"}}, "no such file or directory"},
 	} {
-		_, err := c.RunStage(t.Context(), initproto.Stage{FilesDir: try.dir, Files: try.files, Script: strings.NewReader("echo ran"), Stdout: io.Discard})
+		_, err := c.RunStage(t.Context(), initproto.Stage{FilesDir: try.dir, Files: try.files, Script: strings.NewReader("echo ran"), Output: io.Discard})
 		if err == nil || !strings.Contains(err.Error(), try.says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", name, err, try.says)
 		}

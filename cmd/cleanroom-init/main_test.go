@@ -173,26 +173,26 @@ func (r *room) boot(b initproto.Boot) *initproto.Client {
 
 type result struct {
 	initproto.Exit
-	out, err string
+	out string
 }
 
 // stage runs one that nobody cancels. Its grace is endless: a stage that wrongly
 // waits for it hangs, and no clock has to tell.
 func stage(t *testing.T, c *initproto.Client, script string, env ...string) result {
 	t.Helper()
-	var out, errs bytes.Buffer
+	var out bytes.Buffer
 	x, err := c.RunStage(t.Context(), initproto.Stage{Name: "test", Env: env, Script: strings.NewReader(script),
-		Stdout: &out, Stderr: &errs, Grace: initproto.MaxGrace})
+		Output: &out, Grace: initproto.MaxGrace})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return result{x, out.String(), errs.String()}
+	return result{x, out.String()}
 }
 
 func want(t *testing.T, got result, code int, out string) {
 	t.Helper()
 	if got.Code != code || got.out != out {
-		t.Fatalf("got code %d, stdout %q, stderr %q; want %d, %q", got.Code, got.out, got.err, code, out)
+		t.Fatalf("got code %d, output %q; want %d, %q", got.Code, got.out, code, out)
 	}
 }
 

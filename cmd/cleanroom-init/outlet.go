@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outlet copies one pipe to the driver, as soon as there is something.
+// outlet copies a stage's output to the driver, as soon as there is something.
 type outlet struct {
 	fd    int
 	r     *os.File
@@ -67,9 +67,10 @@ func (o *outlet) rest(buf []byte) {
 	}
 }
 
-// finish returns when the pipe is read to its end. When for the length of
-// patience nothing came, although a writer is left, it takes the rest. A
-// driver that reads slowly is waited for.
+// finish returns when the pipe is read to its end: usually all writers are
+// dead and it has one. When it has none for the length of patience, something
+// still holds it, and only what is in it then is taken. A driver that reads
+// slowly is waited for.
 func (o *outlet) finish(patience time.Duration) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

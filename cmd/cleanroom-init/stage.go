@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"syscall"
 	"time"
@@ -65,7 +64,7 @@ func (h *host) stage(ctx context.Context, st initproto.Stage) (initproto.Exit, e
 	}
 	ws, err := r.wait(ctx)
 	if err != nil {
-		r.drain(0)
+		r.out.finish(0)
 		return initproto.Exit{}, err
 	}
 	if err := r.finish(ctx); err != nil {
@@ -86,7 +85,7 @@ type running struct {
 	tree  *tree
 	grace time.Duration
 	done  <-chan syscall.WaitStatus
-	out   []*outlet
+	out   *outlet
 
 	canceled bool
 	killAt   time.Time
@@ -117,32 +116,24 @@ func (r *running) start(ctx context.Context, shell string, env []string, st init
 			unix.Close(int(fd))
 		}
 	}()
-	for _, dst := range []io.Writer{st.Stdout, st.Stderr} {
-		var p [2]int
-		if err = unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-			break
-		}
+	// One pipe for stdout and stderr: what is printed keeps its order.
+	var p [2]int
+	if err = unix.Pipe2(p[:], unix.O_CLOEXEC); err == nil {
 		unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, pipeSize) // less is slower, no more
 		theirs = append(theirs, uintptr(p[1]))
-		r.out = append(r.out, newOutlet(p[0], dst))
-	}
-	if err == nil {
+		r.out = newOutlet(p[0], st.Output)
 		r.tree.shell, r.done, err = r.fork(shell, &syscall.ProcAttr{
-			Dir: st.Dir, Env: env, Files: theirs, Sys: &syscall.SysProcAttr{Setsid: true},
+			Dir: st.Dir, Env: env, Files: []uintptr{theirs[0], theirs[1], theirs[1]}, Sys: &syscall.SysProcAttr{Setsid: true},
 		})
-	}
-	if err != nil {
-		for _, o := range r.out {
-			o.r.Close()
+		if err != nil {
+			r.out.r.Close()
 		}
-		go feed() // only closes: nobody reads
-		return err
 	}
-	go feed()
-	for _, o := range r.out {
-		go o.copy()
+	go feed() // after an error it only closes: nobody reads
+	if err == nil {
+		go r.out.copy()
 	}
-	return nil
+	return err
 }
 
 // fork retries while the container's process limit is met: what the stage
@@ -211,7 +202,7 @@ func (r *running) cancel(grace time.Duration) <-chan time.Time {
 
 // finish ends what the shell has left. After a cancel the rest has until
 // killAt to clean up; else only as long as "exec > >(tee log)" takes to write
-// its last line, and only if it holds our pipes. An error is that something is
+// its last line, and only if it holds our pipe. An error is that something is
 // left: then the script's exit status does not count, as what comes next would
 // run beside a process that may hold its files or secrets.
 func (r *running) finish(ctx context.Context) error {
@@ -224,31 +215,16 @@ func (r *running) finish(ctx context.Context) error {
 			}
 		}
 	} else if r.host.reaper.reap() {
-		timeout := time.After(lastWords)
-	last:
-		for _, o := range r.out {
-			select {
-			case <-o.ended:
-			case <-ctx.Done():
-				break last
-			case <-timeout:
-				break last
-			}
+		select {
+		case <-r.out.ended:
+		case <-ctx.Done():
+		case <-time.After(lastWords):
 		}
 	}
 	var err error
 	if !r.tree.kill(r.patience) {
 		err = r.tree.left()
 	}
-	r.drain(lastWords)
+	r.out.finish(lastWords)
 	return err
-}
-
-// drain sends what is left in the pipes. Usually all writers are dead and the
-// pipes have an end. If something still holds one, only what is in it now is
-// taken.
-func (r *running) drain(patience time.Duration) {
-	for _, o := range r.out {
-		o.finish(patience)
-	}
 }

@@ -32,10 +32,9 @@ func TestExitStatus(t *testing.T) {
 			t.Fatalf("%v: got %+v", sig, got.Exit)
 		}
 	}
-	got := stage(t, c, "echo out; echo err >&2")
-	if got.out != "out\n" || got.err != "err\n" {
-		t.Fatalf("%+v", got)
-	}
+	// Both streams are one, in the order of what was written.
+	want(t, stage(t, c, strings.Repeat("echo -n out; echo -n err >&2; ", 200)), 0, strings.Repeat("outerr", 200))
+	want(t, stage(t, c, "[ /dev/fd/1 -ef /dev/fd/2 ] && echo one"), 0, "one\n")
 	if h := c.Hello(); !strings.HasSuffix(h.Shell, "bash") || h.Version != "test" || h.PID <= 0 || h.UID != os.Getuid() {
 		t.Fatalf("%+v", h)
 	}
@@ -99,18 +98,18 @@ func (c *counter) Write(p []byte) (int, error) { c.n += int64(len(p)); return le
 
 func TestLargeOutput(t *testing.T) {
 	_, c := helper(t)
-	var out, errs counter
+	var out counter
 	began := time.Now()
-	x, err := c.RunStage(t.Context(), initproto.Stage{Stdout: &out, Stderr: &errs,
+	x, err := c.RunStage(t.Context(), initproto.Stage{Output: &out,
 		Script: strings.NewReader("head -c 104857600 /dev/zero & head -c 10485760 /dev/zero >&2; wait")})
-	if err != nil || x.Code != 0 || out.n != 100<<20 || errs.n != 10<<20 {
-		t.Fatalf("%+v, %v: %d and %d bytes", x, err, out.n, errs.n)
+	if err != nil || x.Code != 0 || out.n != 110<<20 {
+		t.Fatalf("%+v, %v: %d bytes", x, err, out.n)
 	}
 	t.Logf("%.0f MB/s", 110*1.048576/time.Since(began).Seconds())
 	// The tail must arrive whole even if the driver is slow.
 	slow := writerFunc(func(p []byte) (int, error) { time.Sleep(20 * time.Millisecond); return out.Write(p) })
 	out.n = 0
-	x, err = c.RunStage(t.Context(), initproto.Stage{Stdout: slow, Script: strings.NewReader("head -c 2000000 /dev/zero")})
+	x, err = c.RunStage(t.Context(), initproto.Stage{Output: slow, Script: strings.NewReader("head -c 2000000 /dev/zero")})
 	if err != nil || out.n != 2000000 {
 		t.Fatalf("%+v, %v: %d bytes", x, err, out.n)
 	}
@@ -164,11 +163,12 @@ func TestCancel(t *testing.T) {
 			began <- time.Now() // before the grace begins
 			cancel()
 		}()
-		x, err := c.RunStage(ctx, initproto.Stage{Script: strings.NewReader(script), Stdout: w, Grace: grace})
+		script = "exec 2>/dev/null; " + script // where a shell tells whom TERM met
+		x, err := c.RunStage(ctx, initproto.Stage{Script: strings.NewReader(script), Output: w, Grace: grace})
 		if err != nil || !x.Canceled {
 			t.Fatalf("%+v, %v", x, err)
 		}
-		return result{x, string(w.(*untilWriter).got), ""}, time.Since(<-began)
+		return result{x, string(w.(*untilWriter).got)}, time.Since(<-began)
 	}
 	mark := r.sleepMark()
 
@@ -206,7 +206,7 @@ func TestWriterFails(t *testing.T) {
 	_, c := helper(t)
 	boom := errors.New("log is full")
 	_, err := c.RunStage(t.Context(), initproto.Stage{Script: strings.NewReader("echo a; sleep 100"),
-		Stdout: writerFunc(func([]byte) (int, error) { return 0, boom })})
+		Output: writerFunc(func([]byte) (int, error) { return 0, boom })})
 	if !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestDriverGone(t *testing.T) {
 		w, seen := until("go\n")
 		gone := c
 		go func() { <-seen; gone.Close() }()
-		_, err := c.RunStage(t.Context(), initproto.Stage{Stdout: w, Grace: grace, Script: strings.NewReader(script)})
+		_, err := c.RunStage(t.Context(), initproto.Stage{Output: w, Grace: grace, Script: strings.NewReader(script)})
 		if !errors.Is(err, initproto.ErrLost) {
 			t.Fatal(err)
 		}
@@ -380,7 +380,7 @@ func BenchmarkOutput(b *testing.B) {
 	c := r.boot(initproto.Boot{Role: initproto.Helper})
 	b.SetBytes(100 << 20)
 	for b.Loop() {
-		if _, err := c.RunStage(b.Context(), initproto.Stage{Stdout: io.Discard, Script: strings.NewReader("head -c 104857600 /dev/zero\n")}); err != nil {
+		if _, err := c.RunStage(b.Context(), initproto.Stage{Output: io.Discard, Script: strings.NewReader("head -c 104857600 /dev/zero\n")}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -220,7 +220,7 @@ func TestValuesShowNowhere(t *testing.T) {
 			out := &waitFor{mark: "ready\n", seen: make(chan struct{})}
 			ended := make(chan error, 1)
 			go func() {
-				r, err := e.Run(t.Context(), sandbox.Stage{Room: s.Name, Key: s.Key, Name: "canary", Role: sandbox.Job, Stdout: out, Stderr: out, Grace: time.Second,
+				r, err := e.Run(t.Context(), sandbox.Stage{Room: s.Name, Key: s.Key, Name: "canary", Role: sandbox.Job, Output: out, Grace: time.Second,
 					Env: []string{"CANARY=" + h.value}, Files: []sandbox.File{{Name: "value", Data: []byte(h.value)}},
 					Script: strings.NewReader(`test "$(cat ` + filesDir + `/value)" = "$CANARY" || exit 9
 test "$(busybox wget -qO- http://server:9000/value)" = "$CANARY" || exit 8

@@ -98,7 +98,7 @@ func run(t *testing.T, e *Engine, s sandbox.Spec, role sandbox.Role, script stri
 	t.Helper()
 	var out bytes.Buffer
 	r, err := e.Run(t.Context(), sandbox.Stage{Room: s.Name, Key: s.Key, Name: "test", Role: role,
-		Script: strings.NewReader(script), Stdout: &out, Stderr: &out, Grace: time.Second})
+		Script: strings.NewReader(script), Output: &out, Grace: time.Second})
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", script, err, out.String())
 	}

@@ -20,7 +20,7 @@ func runFiles(t *testing.T, e *Engine, s sandbox.Spec, role sandbox.Role, script
 	t.Helper()
 	var out bytes.Buffer
 	r, err := e.Run(t.Context(), sandbox.Stage{Room: s.Name, Key: s.Key, Name: "files", Role: role, Files: files,
-		Script: strings.NewReader(script), Stdout: &out, Stderr: &out, Grace: time.Second})
+		Script: strings.NewReader(script), Output: &out, Grace: time.Second})
 	if err != nil || r.ExitCode != 0 {
 		t.Fatalf("%s: %+v %v\n%s", script, r, err, out.String())
 	}

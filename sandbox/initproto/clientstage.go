@@ -69,17 +69,15 @@ func (c *Client) RunStage(ctx context.Context, s Stage) (Exit, error) {
 
 // follow reads frames until the stage's exit.
 func (c *Client) follow(s Stage, feed *feeder, abort context.CancelCauseFunc) (Exit, error) {
-	stdout, stderr := &sink{s.Stdout, abort}, &sink{s.Stderr, abort}
+	output := &sink{s.Output, abort}
 	for {
 		t, p, err := c.next()
 		if err != nil {
 			return Exit{}, err
 		}
 		switch t {
-		case frameStdout:
-			err = stdout.write(p)
-		case frameStderr:
-			err = stderr.write(p)
+		case frameOutput:
+			err = output.write(p)
 		case frameAck:
 			err = feed.ack(p)
 		case frameExit:

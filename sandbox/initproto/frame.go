@@ -27,8 +27,7 @@ const (
 	frameWelcome   = 'W' // Hello, proof
 	frameReady     = 'R' // Hello, after Boot in place
 	frameExec      = 'x' // execve comes next: the end of the stream is success
-	frameStdout    = '1'
-	frameStderr    = '2'
+	frameOutput    = 'o' // what the stage printed, on stdout or stderr
 	frameAck       = 'a' // script bytes that the shell has taken
 	frameExit      = 'E'
 	frameProbed    = 'd'
@@ -68,7 +67,7 @@ func toInit(t byte) int {
 
 func toDriver(t byte) int {
 	switch t {
-	case frameStdout, frameStderr:
+	case frameOutput:
 		return maxStream
 	case frameChallenge:
 		return maxShake

@@ -67,7 +67,7 @@ func (s script) Close() error {
 // FuzzClient has arbitrary bytes as init's answers. Op chooses the question;
 // with bit 7 the handshake is part of it.
 func FuzzClient(f *testing.F) {
-	f.Add(byte(1), []byte("1\x00\x00\x00\x02hiE\x00\x00\x00\x04\x00\x00\x00\x00"))
+	f.Add(byte(1), []byte("o\x00\x00\x00\x02hiE\x00\x00\x00\x04\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, op byte, data []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -83,7 +83,7 @@ func FuzzClient(f *testing.F) {
 		switch op % 4 {
 		case 0:
 			var out counter
-			_, err = c.RunStage(ctx, Stage{Script: strings.NewReader("echo"), Stdout: &out, Stderr: &out})
+			_, err = c.RunStage(ctx, Stage{Script: strings.NewReader("echo"), Output: &out})
 			if int(out) > len(data) {
 				t.Fatal("more output than arrived")
 			}

@@ -84,8 +84,7 @@ type Stage struct {
 	Dir    string        // working directory; empty: init's
 	Grace  time.Duration // between TERM and KILL; at most MaxGrace
 	Script io.Reader     // fed to the shell's stdin; nil: empty
-	Stdout io.Writer     // nil: discarded
-	Stderr io.Writer
+	Output io.Writer     // what it prints, on stdout and stderr alike, in order; nil: discarded
 
 	// Files are in FilesDir, a tmpfs that is mounted there, before the shell
 	// starts. Before the exit is told that folder is empty. FilesDir empty: no

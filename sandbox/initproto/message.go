@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const magic = "cleanroom-init/2"
+const magic = "cleanroom-init/3"
 
 type nonce [32]byte
 

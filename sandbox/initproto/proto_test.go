@@ -15,7 +15,7 @@ import (
 )
 
 // fake is a container without processes: its shell copies the script to
-// stdout and ends with the last byte as status.
+// its output and ends with the last byte as status.
 type fake struct {
 	ready bool
 	fail  error
@@ -44,7 +44,7 @@ func (f *fake) Run(ctx context.Context, s Stage) (Exit, error) {
 	last := make([]byte, 1)
 	stop := context.AfterFunc(ctx, func() { s.Script.(io.Closer).Close() })
 	defer stop()
-	n, err := io.Copy(writerTo(func(p []byte) (int, error) { last[0] = p[len(p)-1]; return s.Stdout.Write(p) }), s.Script)
+	n, err := io.Copy(writerTo(func(p []byte) (int, error) { last[0] = p[len(p)-1]; return s.Output.Write(p) }), s.Script)
 	if n == 0 || err != nil {
 		return Exit{}, err
 	}
@@ -104,7 +104,7 @@ func testSession(t *testing.T) {
 	}
 	script := bytes.Repeat([]byte("0123456789\x2a"), 300<<10)
 	var out bytes.Buffer
-	exit, err := c.RunStage(ctx, Stage{Script: bytes.NewReader(script), Stdout: &out})
+	exit, err := c.RunStage(ctx, Stage{Script: bytes.NewReader(script), Output: &out})
 	if err != nil || exit.Code != 42 || !bytes.Equal(out.Bytes(), script) {
 		t.Fatal(exit, err, out.Len())
 	}

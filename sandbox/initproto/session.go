@@ -145,7 +145,7 @@ func (c *session) stage(p []byte) error {
 	// drops its environment and files nobody else has them.
 	go c.run(ctx, Stage{
 		Name: head.Name, Env: head.Env, Dir: head.Dir, Grace: head.Grace, FilesDir: head.FilesDir, Files: head.Files,
-		Script: script, Stdout: output{c, frameStdout}, Stderr: output{c, frameStderr},
+		Script: script, Output: output{c},
 	})
 	return nil
 }
@@ -203,15 +203,12 @@ func (c *session) feed(t byte, p []byte) error {
 }
 
 // output turns writes into frames.
-type output struct {
-	c *session
-	t byte
-}
+type output struct{ c *session }
 
 func (o output) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
 		part := p[:min(len(p), maxStream)]
-		if err = o.c.write(o.t, part); err == nil {
+		if err = o.c.write(frameOutput, part); err == nil {
 			n += len(part)
 			p = p[len(part):]
 		}
