@@ -169,7 +169,11 @@ type Stage struct {
 	Files  []File // in the container's FilesDir, from the stage's beginning to its end
 	Script io.Reader
 	Output io.Writer // what it prints, on stdout and stderr alike, in order
-	Grace  time.Duration
+	// Mask is asked to hide a value, between two Writes of Output, when the
+	// stage runs cleanroom-mask: what is printed after it has returned nil is
+	// written after that. The job reads its error. nil: refused.
+	Mask  func(value string) error
+	Grace time.Duration
 }
 
 // Result is how a stage ended.

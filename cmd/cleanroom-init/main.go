@@ -8,6 +8,8 @@
 //	cleanroom-init own UID GID MODE PATH... give folders an owner and a mode
 //	cleanroom-init version
 //
+// As cleanroom-mask it is a command for jobs: have a value hidden (mask.go).
+//
 // It promises that a stage leaves no process behind, that its exit status is
 // the shell's, and that neither a job that forks without end nor one that
 // opens a thousand connections takes init down. It is static and needs
@@ -17,6 +19,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"cleanroom/sandbox/initproto"
 )
@@ -37,6 +40,9 @@ const (
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == initproto.MaskName {
+		os.Exit(maskCommand(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -20,6 +20,8 @@ import (
 
 func socketPath() string { return filepath.Join(runDir, "init.sock") }
 
+func maskSocketPath() string { return filepath.Join(runDir, "mask.sock") }
+
 // markerPath names the file that tells init's second life from its first. A
 // file and not a variable, because an ENTRYPOINT may start from an empty
 // environment. Forging it gains nothing: an init that believes to be in its
@@ -35,7 +37,7 @@ func serve() int {
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(64 << 20)
 
-	l, err := listen()
+	l, err := listen(socketPath())
 	if err != nil {
 		return report(err)
 	}
@@ -65,8 +67,7 @@ func serve() int {
 
 // listen makes the socket. What lies there from a life before is removed, but
 // a living init is not: a job may call us by hand.
-func listen() (net.Listener, error) {
-	path := socketPath()
+func listen(path string) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		conn.Close()
 		return nil, errors.New("init already serves this container: nothing to do")
@@ -78,7 +79,8 @@ func listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: make %s writable for the container's user", err, runDir)
 	}
-	// The driver may be another user than the container's; the key decides.
+	// The driver may be another user than the container's, where the key decides;
+	// and so may who has a value to hide.
 	os.Chmod(path, 0o666)
 	return l, nil
 }
@@ -118,6 +120,7 @@ type host struct {
 	bad     atomic.Bool
 
 	mu    sync.Mutex
+	mask  func(value []byte) error // of the stage that runs
 	ready bool
 	env   []string
 	shell func() (path, problem string)
@@ -134,6 +137,7 @@ func (h *host) becomeReady(env []string) {
 		// Whom the stage's processes leave behind comes to us, as if we were.
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	h.takeMasks()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.env, h.ready = env, true

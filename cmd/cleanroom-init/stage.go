@@ -21,9 +21,10 @@ const (
 )
 
 // Run implements initproto.Handler.
-func (h *host) Run(ctx context.Context, st initproto.Stage) (initproto.Exit, error) {
+func (h *host) Run(ctx context.Context, st initproto.Stage, mask func([]byte) error) (initproto.Exit, error) {
 	h.running.Lock()
 	defer h.running.Unlock()
+	defer h.maskWith(mask)()
 	if st.FilesDir == "" {
 		return h.stage(ctx, st)
 	}
@@ -55,7 +56,7 @@ func (h *host) stage(ctx context.Context, st initproto.Stage) (initproto.Exit, e
 	}
 	ooms := oomKills()
 	r := &running{host: h, tree: newTree(h.reaper), grace: st.Grace, patience: killTime}
-	env := mergeEnv(h.env, st.Env)
+	env := withTools(mergeEnv(h.env, st.Env))
 	st.Env = nil // from its start on the shell alone has it
 	if err := r.start(ctx, shell, env, st); err == errEarly {
 		return initproto.Exit{Code: 128 + int(unix.SIGTERM), Signal: int(unix.SIGTERM), Canceled: true}, nil

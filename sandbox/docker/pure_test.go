@@ -1,10 +1,14 @@
 package docker
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -352,5 +356,35 @@ func TestTail(t *testing.T) {
 	shown.Write([]byte("x\n"))
 	if shown.quote() != "" || b.String() != "x\n" {
 		t.Errorf("%q %q", shown.quote(), b.String())
+	}
+}
+
+// The volume of tools has the command for jobs beside init, and the same files
+// give the same bytes.
+func TestPackTools(t *testing.T) {
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, []byte("pem"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := packTools(initBinary, bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := packTools(initBinary, bundle); err != nil || !bytes.Equal(packed, again) {
+		t.Error("packed again it is another", err)
+	}
+	var got []string
+	for r := tar.NewReader(bytes.NewReader(packed)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s %o %s", h.Name, h.Mode, h.Linkname))
+	}
+	if want := []string{"run/ 755 ", "bin/ 755 ", "bin/cleanroom-mask 777 ../init", "init 755 ", "ca.pem 644 "}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

@@ -26,7 +26,7 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		return sandbox.Result{}, err
 	}
 	stage := initproto.Stage{
-		Name: s.Name, Env: s.Env, Grace: s.Grace, Script: s.Script, Output: s.Output,
+		Name: s.Name, Env: s.Env, Grace: s.Grace, Script: s.Script, Output: s.Output, Mask: s.Mask,
 	}
 	if len(s.Files) > 0 {
 		if w.Files == "" {

@@ -145,6 +145,9 @@ func (e *Engine) mounts(room sandbox.Spec, name string, role sandbox.Role, owner
 	m := append(e.tools(room), volumeMount(runVolume(name), initproto.RunDir))
 	if role != sandbox.Service {
 		m = append(m, volumeMount(buildsVolume(room.Name), room.Builds.Path))
+		if e.local { // else it is in the volume of tools
+			m = append(m, mount.Mount{Type: mount.TypeBind, Source: e.options.InitPath, Target: initproto.MaskPath, ReadOnly: true})
+		}
 	}
 	if role == sandbox.Helper && room.Cache.Name != "" {
 		m = append(m, volumeMount(cacheVolume(room, owner), room.Cache.Path))

@@ -69,6 +69,15 @@ func packTools(init, bundle string) ([]byte, error) {
 	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: path.Base(initproto.RunDir) + "/", Mode: 0o755}); err != nil {
 		return nil, err
 	}
+	bin := path.Base(path.Dir(initproto.MaskPath))
+	for _, h := range []*tar.Header{
+		{Typeflag: tar.TypeDir, Name: bin + "/", Mode: 0o755},
+		{Typeflag: tar.TypeSymlink, Name: bin + "/" + initproto.MaskName, Linkname: "../" + path.Base(initproto.InitPath), Mode: 0o777},
+	} {
+		if err := t.WriteHeader(h); err != nil {
+			return nil, err
+		}
+	}
 	files := []struct {
 		from, to string
 		mode     int64

@@ -70,6 +70,7 @@ func (c *Client) RunStage(ctx context.Context, s Stage) (Exit, error) {
 // follow reads frames until the stage's exit.
 func (c *Client) follow(s Stage, feed *feeder, abort context.CancelCauseFunc) (Exit, error) {
 	output := &sink{s.Output, abort}
+	mask := &maskTaker{c: c, take: s.Mask}
 	for {
 		t, p, err := c.next()
 		if err != nil {
@@ -78,6 +79,8 @@ func (c *Client) follow(s Stage, feed *feeder, abort context.CancelCauseFunc) (E
 		switch t {
 		case frameOutput:
 			err = output.write(p)
+		case frameMask:
+			err = mask.answer(p)
 		case frameAck:
 			err = feed.ack(p)
 		case frameExit:

@@ -60,7 +60,10 @@ type taker struct {
 
 func (k *taker) Boot(b Boot) error { k.boot = b; return k.fake.Boot(b) }
 
-func (k *taker) Run(ctx context.Context, s Stage) (Exit, error) { k.stage = s; return Exit{}, nil }
+func (k *taker) Run(ctx context.Context, s Stage, _ func([]byte) error) (Exit, error) {
+	k.stage = s
+	return Exit{}, nil
+}
 
 func TestFilesArrive(t *testing.T) {
 	k := &taker{}

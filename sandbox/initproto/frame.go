@@ -19,6 +19,7 @@ const (
 	frameScriptEnd = 'e'
 	frameCancel    = 'c'
 	frameProbe     = 'P'
+	frameMasked    = 'm' // number of a mask, why it was refused
 )
 
 // Frames that init sends.
@@ -28,6 +29,7 @@ const (
 	frameReady     = 'R' // Hello, after Boot in place
 	frameExec      = 'x' // execve comes next: the end of the stream is success
 	frameOutput    = 'o' // what the stage printed, on stdout or stderr
+	frameMask      = 'M' // its number, value to hide
 	frameAck       = 'a' // script bytes that the shell has taken
 	frameExit      = 'E'
 	frameProbed    = 'd'
@@ -39,6 +41,7 @@ const (
 	maxAnswer  = 64 << 10 // what init has to say of itself
 	maxShake   = 256      // anything before the proof
 	maxControl = 16 << 20 // Boot, Stage, Probe
+	maxRefusal = 4096     // why a mask was not taken
 )
 
 // limits gives the largest payload of a frame type, negative for a type that
@@ -59,6 +62,8 @@ func toInit(t byte) int {
 		return maxControl
 	case frameScript:
 		return maxStream
+	case frameMasked:
+		return maxRefusal
 	case frameScriptEnd, frameCancel:
 		return 0
 	}
@@ -69,6 +74,8 @@ func toDriver(t byte) int {
 	switch t {
 	case frameOutput:
 		return maxStream
+	case frameMask:
+		return MaxMask + 2*binary.MaxVarintLen64
 	case frameChallenge:
 		return maxShake
 	case frameWelcome, frameReady, frameExit, frameProbed, frameFail:

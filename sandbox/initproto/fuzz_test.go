@@ -83,9 +83,16 @@ func FuzzClient(f *testing.F) {
 		switch op % 4 {
 		case 0:
 			var out counter
-			_, err = c.RunStage(ctx, Stage{Script: strings.NewReader("echo"), Output: &out})
-			if int(out) > len(data) {
-				t.Fatal("more output than arrived")
+			values := 0
+			take := func(v string) error {
+				if values += len(v); v == "" || len(v) > MaxMask {
+					t.Fatalf("a value of %d bytes", len(v))
+				}
+				return nil
+			}
+			_, err = c.RunStage(ctx, Stage{Script: strings.NewReader("echo"), Output: &out, Mask: take})
+			if int(out)+values > len(data) {
+				t.Fatal("more than arrived")
 			}
 		case 1:
 			_, err = c.Boot(ctx, Boot{Role: Helper})

@@ -14,11 +14,14 @@
 //     it came in is cleared as soon as it is understood.
 //   - Text that comes from init is cut to a kilobyte and stripped of control
 //     characters before the driver shows it to anyone.
+//   - A value that a job wants hidden is not kept by this package either, and
+//     stands in no error.
 //
-// Bounds: 64 KiB for output, script and answers; 16 MiB for Boot and for the
-// head of a stage: their environments, where the kernel's own limits (128
-// KiB a variable, about 2 MiB in all) are met much earlier, and their files,
-// at most 100, which the size of their folder limits. Before the proof
+// Bounds: 64 KiB for output, script, answers and a value to hide, of which a
+// stage may have 1024; 16 MiB for Boot and for the head of a stage: their
+// environments, where the kernel's own limits (128 KiB a variable, about 2 MiB
+// in all) are met much earlier, and their files, at most 100, which the size
+// of their folder limits. Before the proof
 // a client may send two frames of at most 256 bytes, within 5 seconds.
 package initproto
 
@@ -39,6 +42,8 @@ import (
 const (
 	Dir      = "/.cleanroom"
 	InitPath = Dir + "/init"
+	MaskPath = Dir + "/bin/" + MaskName // the same binary; the last folder of each stage's PATH
+	MaskName = "cleanroom-mask"
 	RunDir   = Dir + "/run"
 	Socket   = RunDir + "/init.sock"
 )
@@ -85,6 +90,11 @@ type Stage struct {
 	Grace  time.Duration // between TERM and KILL; at most MaxGrace
 	Script io.Reader     // fed to the shell's stdin; nil: empty
 	Output io.Writer     // what it prints, on stdout and stderr alike, in order; nil: discarded
+
+	// Mask is asked to hide a value, between two Writes of Output: all that is
+	// printed after it has returned nil is written after that. What its error
+	// says is for the job. nil: refused.
+	Mask func(value string) error
 
 	// Files are in FilesDir, a tmpfs that is mounted there, before the shell
 	// starts. Before the exit is told that folder is empty. FilesDir empty: no

@@ -33,7 +33,7 @@ func (f *fake) Boot(b Boot) error {
 	return f.fail
 }
 
-func (f *fake) Run(ctx context.Context, s Stage) (Exit, error) {
+func (f *fake) Run(ctx context.Context, s Stage, mask func([]byte) error) (Exit, error) {
 	if s.Name == "hang" {
 		<-ctx.Done()
 		return Exit{Code: 143, Signal: 15, Canceled: true}, nil

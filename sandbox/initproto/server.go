@@ -21,8 +21,9 @@ type Handler interface {
 	// that, so it returns only an error.
 	Boot(Boot) error
 	// Run runs a stage until everything of it is gone. ctx ends when the
-	// stage is to be ended.
-	Run(ctx context.Context, s Stage) (Exit, error)
+	// stage is to be ended. mask has the driver hide a value (of which no copy
+	// is kept), and returns at the latest when Run does; s.Mask is nil.
+	Run(ctx context.Context, s Stage, mask func(value []byte) error) (Exit, error)
 	// Probe dials addrs until one accepts. last is the last failure.
 	Probe(ctx context.Context, addrs []string) (addr string, last error)
 	// Over is told that a session with a proven client has ended.
@@ -144,6 +145,7 @@ type session struct {
 	retired bool
 	cancel  context.CancelFunc // of the running operation, nil: idle
 	script  *queue             // of the running stage
+	masks   *masks             // the same
 	done    chan struct{}      // closed at the operation's end
 }
 

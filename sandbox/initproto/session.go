@@ -40,6 +40,8 @@ func (c *session) loop() error {
 			err = c.probe(p)
 		case frameScript, frameScriptEnd:
 			err = c.feed(t, p)
+		case frameMasked:
+			err = c.masked(p)
 		case frameCancel:
 			c.mu.Lock()
 			if c.cancel != nil {
@@ -69,7 +71,7 @@ func (c *session) retire() bool {
 
 // begin claims the session for an operation. A client that asks for two at
 // once is broken.
-func (c *session) begin(script *queue) (context.Context, error) {
+func (c *session) begin(script *queue, masks *masks) (context.Context, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.retired {
@@ -79,7 +81,7 @@ func (c *session) begin(script *queue) (context.Context, error) {
 		return nil, fmt.Errorf("%w: two operations at once", ErrProtocol)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c.cancel, c.script, c.done = cancel, script, make(chan struct{})
+	c.cancel, c.script, c.masks, c.done = cancel, script, masks, make(chan struct{})
 	return ctx, nil
 }
 
@@ -90,9 +92,12 @@ func (c *session) end(answer func()) {
 	if c.script != nil {
 		c.script.Close()
 	}
+	if c.masks != nil {
+		c.masks.end()
+	}
 	c.cancel()
 	done := c.done
-	c.cancel, c.script = nil, nil
+	c.cancel, c.script, c.masks = nil, nil, nil
 	c.mu.Unlock()
 	answer()
 	close(done)
@@ -106,7 +111,7 @@ func (c *session) boot(p []byte) error {
 	if c.srv.Handler.Hello().Ready {
 		return c.fail(fmt.Errorf("already booted: make a new container"))
 	}
-	if _, err := c.begin(nil); err != nil {
+	if _, err := c.begin(nil, nil); err != nil {
 		return err
 	}
 	if len(b.Argv) > 0 {
@@ -136,8 +141,8 @@ func (c *session) stage(p []byte) error {
 	if !c.srv.Handler.Hello().Ready {
 		return c.fail(ErrNotReady)
 	}
-	script := newQueue(c, head.Seq)
-	ctx, err := c.begin(script)
+	script, masks := newQueue(c, head.Seq), newMasks(c)
+	ctx, err := c.begin(script, masks)
 	if err != nil {
 		return err
 	}
@@ -146,12 +151,12 @@ func (c *session) stage(p []byte) error {
 	go c.run(ctx, Stage{
 		Name: head.Name, Env: head.Env, Dir: head.Dir, Grace: head.Grace, FilesDir: head.FilesDir, Files: head.Files,
 		Script: script, Output: output{c},
-	})
+	}, masks.send)
 	return nil
 }
 
-func (c *session) run(ctx context.Context, s Stage) {
-	exit, err := c.srv.Handler.Run(ctx, s)
+func (c *session) run(ctx context.Context, s Stage, mask func([]byte) error) {
+	exit, err := c.srv.Handler.Run(ctx, s, mask)
 	c.end(func() {
 		if err != nil {
 			c.fail(err)
@@ -172,7 +177,7 @@ func (c *session) probe(p []byte) error {
 	if err := d.done(); err != nil {
 		return err
 	}
-	ctx, err := c.begin(nil)
+	ctx, err := c.begin(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -200,6 +205,16 @@ func (c *session) feed(t byte, p []byte) error {
 		return nil // the stage ended before it had read all of its script
 	}
 	return q.push(p, t == frameScriptEnd)
+}
+
+func (c *session) masked(p []byte) error {
+	c.mu.Lock()
+	m := c.masks
+	c.mu.Unlock()
+	if m == nil {
+		return nil // the stage ended before it had its answer
+	}
+	return m.answered(p)
 }
 
 // output turns writes into frames.
