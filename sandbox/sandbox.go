@@ -173,6 +173,7 @@ type Stage struct {
 	// stage runs cleanroom-mask: what is printed after it has returned nil is
 	// written after that. The job reads its error. nil: refused.
 	Mask  func(value string) error
+	Store *Store // nil: it stores nothing
 	Grace time.Duration
 }
 

@@ -24,6 +24,7 @@ type way struct {
 	ID     string `json:"id"`
 	Socket string `json:"socket,omitempty"` // on this machine; empty: exec
 	Files  string `json:"files,omitempty"`  // the container's FilesDir
+	Frozen bool   `json:"frozen,omitempty"` // it may be: freeze.go
 }
 
 // wayTo finds the way to a container that was just made or is found again.

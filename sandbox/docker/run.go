@@ -34,6 +34,19 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		}
 		stage.FilesDir, stage.Files = w.Files, filesOf(s.Files)
 	}
+	if s.Role == sandbox.Job && w.Frozen {
+		if err := e.thaw(ctx, s.Room, w); err != nil {
+			return sandbox.Result{}, err
+		}
+	}
+	if s.Store != nil {
+		if s.Role == sandbox.Job {
+			return sandbox.Result{}, fmt.Errorf("stage %s stores files from the job container: only the helper can", s.Name)
+		}
+		if err := e.freeze(ctx, s.Room); err != nil {
+			return sandbox.Result{}, err
+		}
+	}
 	dialing, cancel := context.WithTimeoutCause(ctx, reachTime+s.Grace, errMute)
 	defer cancel()
 	r := &running{plan: plan{name: containerName(s.Room, s.Role)}, id: w.ID, way: w, engine: e}
@@ -45,11 +58,35 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}
 	defer c.Close()
+	again := func(context.Context) error { return nil }
+	if s.Store != nil {
+		if again, err = look(ctx, c, s.Store); err != nil {
+			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
+		}
+	}
 	exit, err := c.RunStage(ctx, stage)
 	if err != nil {
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}
+	if !exit.Canceled {
+		if err := again(ctx); err != nil {
+			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
+		}
+	}
 	return sandbox.Result{ExitCode: exit.Code, Signal: exit.Signal, OOM: exit.OOM, Canceled: exit.Canceled}, nil
+}
+
+// whyNot explains an error of looking through files. That of who looked, and
+// that of what was seen, explain themselves.
+func (e *Engine) whyNot(ctx context.Context, s sandbox.Stage, w way, err error) error {
+	var list listError
+	switch {
+	case !errors.As(err, &list):
+		return err
+	case errors.Is(err, initproto.ErrTooMany):
+		return userErrorf("stage %s: %w", s.Name, initproto.ErrTooMany)
+	}
+	return e.whyGone(ctx, s, w, list.error)
 }
 
 // whyGone asks the engine what became of a container that stopped answering.

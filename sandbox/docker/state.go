@@ -40,12 +40,9 @@ func (e *Engine) remember(room string, f found) error {
 
 // recall is remember's other end; what it cannot read the engine tells.
 func (e *Engine) recall(ctx context.Context, room string, role sandbox.Role) (way, error) {
-	if dir := e.stateDir(room); dir != "" && e.checkState() == nil {
-		var f found
-		if b, err := os.ReadFile(filepath.Join(dir, "room.json")); err == nil && json.Unmarshal(b, &f) == nil {
-			if w := map[sandbox.Role]way{sandbox.Helper: f.Helper, sandbox.Job: f.Job}[role]; w.ID != "" {
-				return w, nil
-			}
+	if f, ok := e.remembered(room); ok {
+		if w := map[sandbox.Role]way{sandbox.Helper: f.Helper, sandbox.Job: f.Job}[role]; w.ID != "" {
+			return w, nil
 		}
 	}
 	name := containerName(room, role)
@@ -60,7 +57,18 @@ func (e *Engine) recall(ctx context.Context, room string, role sandbox.Role) (wa
 	}
 	w, err := e.wayTo(ctx, name, c.ID)
 	w.Files = c.Config.Labels[labelFiles]
+	w.Frozen = c.State != nil && c.State.Paused
 	return w, err
+}
+
+// remembered is what the room's state says, if it can be believed.
+func (e *Engine) remembered(room string) (f found, ok bool) {
+	dir := e.stateDir(room)
+	if dir == "" || e.checkState() != nil {
+		return found{}, false
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "room.json"))
+	return f, err == nil && json.Unmarshal(b, &f) == nil
 }
 
 // unmade marks a room that Make has begun and not ended.

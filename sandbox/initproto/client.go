@@ -22,6 +22,7 @@ type Client struct {
 	hello Hello
 	seq   int64
 	op    sync.Mutex // held by the call that owns the stream
+	dir   string     // of the last List
 
 	wmu  sync.Mutex
 	wbuf []byte

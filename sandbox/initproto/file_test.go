@@ -170,6 +170,25 @@ func FuzzControl(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", b, again, err)
 			}
 		}
+		if l, err := decodeLists(data); err == nil {
+			var e encoder
+			l.encode(&e)
+			if again, err := decodeLists(e.b); err != nil || !reflect.DeepEqual(l, again) || l.check() != nil {
+				t.Fatalf("%+v became %+v, %v", l, again, err)
+			}
+		}
+		if dir, spans, err := decodeSpans(data); err == nil {
+			var e encoder
+			encodeSpans(&e, dir, spans)
+			for _, s := range spans {
+				if s.e.check() != nil || s.off < 0 || s.n < 0 || s.n > 0 && s.off+s.n > s.e.Size {
+					t.Fatalf("%+v", s)
+				}
+			}
+			if dir2, again, err := decodeSpans(e.b); err != nil || dir != dir2 || !reflect.DeepEqual(spans, again) {
+				t.Fatalf("%+v became %+v, %v", spans, again, err)
+			}
+		}
 	})
 }
 

@@ -19,6 +19,8 @@ const (
 	frameScriptEnd = 'e'
 	frameCancel    = 'c'
 	frameProbe     = 'P'
+	frameList      = 'L' // folder, sets of files
+	frameRead      = 'r' // folder, parts of files
 	frameMasked    = 'm' // number of a mask, why it was refused
 )
 
@@ -33,6 +35,11 @@ const (
 	frameAck       = 'a' // script bytes that the shell has taken
 	frameExit      = 'E'
 	frameProbed    = 'd'
+	frameEntries   = 'n' // a piece of a list
+	frameListed    = 'l' // the list's length, note
+	frameData      = 'D' // of a file
+	frameReadOne   = 'z' // how a file went, why
+	frameReadEnd   = 'Z'
 	frameFail      = 'F'
 )
 
@@ -40,7 +47,7 @@ const (
 	maxStream  = 64 << 10 // payload of output and script frames
 	maxAnswer  = 64 << 10 // what init has to say of itself
 	maxShake   = 256      // anything before the proof
-	maxControl = 16 << 20 // Boot, Stage, Probe
+	maxControl = 16 << 20 // Boot, Stage, Probe, List, Read
 	maxRefusal = 4096     // why a mask was not taken
 )
 
@@ -58,7 +65,7 @@ func beforeProof(t byte) int {
 
 func toInit(t byte) int {
 	switch t {
-	case frameBoot, frameStage, frameProbe:
+	case frameBoot, frameStage, frameProbe, frameList, frameRead:
 		return maxControl
 	case frameScript:
 		return maxStream
@@ -72,17 +79,21 @@ func toInit(t byte) int {
 
 func toDriver(t byte) int {
 	switch t {
-	case frameOutput:
+	case frameOutput, frameEntries:
 		return maxStream
+	case frameData:
+		return maxData
+	case frameReadOne:
+		return maxWhy
 	case frameMask:
 		return MaxMask + 2*binary.MaxVarintLen64
 	case frameChallenge:
 		return maxShake
-	case frameWelcome, frameReady, frameExit, frameProbed, frameFail:
+	case frameWelcome, frameReady, frameExit, frameProbed, frameListed, frameFail:
 		return maxAnswer
 	case frameAck:
 		return 32
-	case frameExec:
+	case frameExec, frameReadEnd:
 		return 0
 	}
 	return -1

@@ -36,6 +36,8 @@ func FuzzReadFrame(f *testing.F) {
 		decodeBoot(data)
 		decodeStage(data)
 		decodeExit(data)
+		decodeLists(data)
+		decodeSpans(data)
 		if err := failError(data); err == nil {
 			t.Fatal("a failure without an error")
 		}
@@ -80,7 +82,7 @@ func FuzzClient(f *testing.F) {
 			return
 		}
 		var err error
-		switch op % 4 {
+		switch op % 8 {
 		case 0:
 			var out counter
 			values := 0
@@ -107,6 +109,36 @@ func FuzzClient(f *testing.F) {
 			addr, err = c.Probe(ctx, []string{"a:1"})
 			if err == nil && addr != "a:1" {
 				t.Fatal("an address that nobody asked for: ", addr)
+			}
+		case 4:
+			last, size := "", 0
+			_, err = c.List(ctx, "/d", []FileSet{{Untracked: true}}, func(e Entry) error {
+				if size += len(e.Path) + len(e.Target); e.Path <= last || e.check() != nil {
+					t.Fatalf("%+v after %q", e, last)
+				}
+				last = e.Path
+				return nil
+			})
+			if size > len(data) {
+				t.Fatal("a longer list than arrived")
+			}
+		case 5:
+			var out counter
+			err = c.Read(ctx, fileEntry("f", "12345"), 1, 3, &out)
+			if out > 3 || err == nil && out != 3 {
+				t.Fatal("read ", out, err)
+			}
+		case 6:
+			var got []Content
+			got, err = c.ReadFiles(ctx, []Entry{fileEntry("f", "12345"), fileEntry("g", "")})
+			if err == nil && (got[0].Err == nil && len(got[0].Data) != 5 || len(got[1].Data) != 0) {
+				t.Fatalf("%+v", got)
+			}
+		case 7:
+			p := make([]byte, 4)
+			n, wrong := c.File(ctx, fileEntry("f", "12345")).ReadAt(p, 2)
+			if n > 3 || wrong == io.EOF && n != 3 || wrong == nil {
+				t.Fatal(n, wrong)
 			}
 		}
 		if ctx.Err() != nil {

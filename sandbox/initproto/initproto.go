@@ -14,15 +14,18 @@
 //     it came in is cleared as soon as it is understood.
 //   - Text that comes from init is cut to a kilobyte and stripped of control
 //     characters before the driver shows it to anyone.
+//   - What init lists of a folder is sorted, clean and below that folder, and of
+//     a file comes what was asked for: no more, and less only with an error.
 //   - A value that a job wants hidden is not kept by this package either, and
 //     stands in no error.
 //
 // Bounds: 64 KiB for output, script, answers and a value to hide, of which a
-// stage may have 1024; 16 MiB for Boot and for the head of a stage: their
-// environments, where the kernel's own limits (128 KiB a variable, about 2 MiB
-// in all) are met much earlier, and their files, at most 100, which the size
-// of their folder limits. Before the proof
-// a client may send two frames of at most 256 bytes, within 5 seconds.
+// stage may have 1024; 256 KiB for a piece of a file, a million files in a
+// list; 16 MiB for a request of files, for Boot and for the head of a stage:
+// their environments, where the kernel's own limits (128 KiB a variable, about
+// 2 MiB in all) are met much earlier, and their files, at most 100, which the
+// size of their folder limits. Before the proof a client may send two frames
+// of at most 256 bytes, within 5 seconds.
 package initproto
 
 import (

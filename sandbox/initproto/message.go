@@ -139,6 +139,7 @@ const (
 	failBusy
 	failNotReady
 	failKey
+	failTooMany
 )
 
 func encodeFail(e *encoder, err error) {
@@ -155,6 +156,8 @@ func encodeFail(e *encoder, err error) {
 		e.num(failNotReady)
 	case errors.Is(err, ErrKey):
 		e.num(failKey)
+	case errors.Is(err, ErrTooMany):
+		e.num(failTooMany)
 	default:
 		e.num(failOther)
 	}
@@ -180,6 +183,8 @@ func failError(p []byte) error {
 		return ErrNotReady
 	case failKey:
 		return ErrKey
+	case failTooMany:
+		return ErrTooMany
 	}
 	return fmt.Errorf("init: %s", text)
 }

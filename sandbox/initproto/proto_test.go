@@ -63,6 +63,14 @@ func (f *fake) Probe(ctx context.Context, addrs []string) (string, error) {
 	return addrs[len(addrs)-1], nil
 }
 
+func (f *fake) List(_ context.Context, _ string, sets []FileSet, each func(Entry) error) (string, error) {
+	return "", each(Entry{Path: "file", Size: 5})
+}
+
+func (f *fake) Open(_ string, e Entry) (OpenFile, error) {
+	return memory{strings.NewReader("12345")}, nil
+}
+
 var testKey = [32]byte{1, 2, 3}
 
 func connect(t testing.TB, s *Server) net.Conn {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -24,10 +25,22 @@ type Handler interface {
 	// stage is to be ended. mask has the driver hide a value (of which no copy
 	// is kept), and returns at the latest when Run does; s.Mask is nil.
 	Run(ctx context.Context, s Stage, mask func(value []byte) error) (Exit, error)
+	// List calls each for all that sets choose below dir, sorted by path, each
+	// path once. note says what was chosen wider than asked for, and why.
+	List(ctx context.Context, dir string, sets []FileSet, each func(Entry) error) (note string, err error)
+	// Open opens a regular file below dir. Unless it is still what e says the
+	// error wraps ErrChanged.
+	Open(dir string, e Entry) (OpenFile, error)
 	// Probe dials addrs until one accepts. last is the last failure.
 	Probe(ctx context.Context, addrs []string) (addr string, last error)
 	// Over is told that a session with a proven client has ended.
 	Over()
+}
+
+// OpenFile is a file that is read from.
+type OpenFile interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // What clients that have proved nothing may take of init.

@@ -38,6 +38,10 @@ func (c *session) loop() error {
 			err = c.stage(p)
 		case frameProbe:
 			err = c.probe(p)
+		case frameList:
+			err = c.list(p)
+		case frameRead:
+			err = c.read(p)
 		case frameScript, frameScriptEnd:
 			err = c.feed(t, p)
 		case frameMasked:
