@@ -1,0 +1,121 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDepth(t *testing.T) {
+	s := text + letters[:100]
+	for range maxDepth {
+		s = gz(s)
+	}
+	if got, want := searchAll(t, []byte(s), Options{}), []string{"byte 11: secret CANARY"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got, want := searchAll(t, []byte(gz(s)), Options{}), []string{"f: not searched: " + tooDeep}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// Bombs: one finding, soon, and what is behind them is still seen.
+func TestBombs(t *testing.T) {
+	zeros := strings.Repeat("\x00", 16<<20)
+	ten := gz(strings.Repeat(zeros, 32))
+	for name, bomb := range map[string]string{
+		"gzip":    ten,
+		"gzips":   gz(ten),
+		"zip":     zipOf(file{"a", zeros}, file{"b", zeros}, file{"c", strings.Repeat(zeros, 31)}),
+		"zstd":    zstdOf(strings.Repeat(zeros, 32)),
+		"overlap": overlapping(1000, deflate(zeros)),
+		"quine":   gz(strings.Repeat(gz(zeros), 100)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			got := searchAll(t, []byte(bomb+text), Options{})
+			runtime.ReadMemStats(&after)
+			if name == "overlap" && len(got) > 0 { // the headers in the members
+				got = got[1:]
+			}
+			want := []string{"f: not searched: " + tooBig, fmt.Sprintf("byte %d: secret CANARY", len(bomb)+11)}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+			t.Log(time.Since(start), (after.TotalAlloc-before.TotalAlloc)>>20, "MB")
+		})
+	}
+	if got := searchAll(t, []byte(ten+text), Options{MaxUnpacked: 1 << 20}); len(got) != 2 {
+		t.Errorf("%q", got)
+	}
+}
+
+// overlapping is a zip as David Fifield makes bombs: all its members end with
+// the same data, and each has the local headers of those behind it in a block
+// that is not packed.
+func overlapping(n int, data string) string {
+	var parts []part
+	for i := range n {
+		name := fmt.Sprintf("%05d", n-i)
+		header := byHand("", part{name: name, local: 8, data: data, noCentral: true})[:30+len(name)]
+		parts = append(parts, part{name: name, noLocal: true, central: 8})
+		data = header + data
+		if i < n-1 {
+			data = "\x00" + string([]byte{byte(len(header)), 0, ^byte(len(header)), 0xff}) + data
+		}
+	}
+	for i := range parts { // from the last to the first, a header and a block in front of each other
+		parts[i].at = (n-1-i)*(30+5+5) + 1
+	}
+	dir := byHand("", parts...)
+	end := len(dir) - 6
+	return data + dir[:end] + string(binary.LittleEndian.AppendUint32(nil, uint32(len(data)))) + dir[end+4:]
+}
+
+func TestMany(t *testing.T) {
+	got := searchAll(t, []byte(strings.Repeat(text, 100)), Options{})
+	if len(got) != maxFindings+1 || got[maxFindings] != "f: not searched: "+moreFindings {
+		t.Errorf("%q", got)
+	}
+	got = searchAll(t, []byte(gz(strings.Repeat(text, 100)+letters)), Options{})
+	if len(got) != maxFindings+1 || got[maxFindings] != "f: not searched: "+moreFindings {
+		t.Errorf("%q", got)
+	}
+}
+
+// Files that seem to be full of archives take no more than their time.
+func TestHostile(t *testing.T) {
+	for name, piece := range map[string]string{
+		"gzip":      "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xff\xff",
+		"zip":       "PK\x03\x04\x14\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff",
+		"stored":    "PK\x03\x04\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\x00\xff\xff\xff\x00\x00\x00\x00\x00",
+		"directory": "PK\x05\x06\x00\x00\x00\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+		"bzip2":     "BZh91AY&SY\x00\x00\x00\x00\x00",
+		"xz":        xzOf(strings.Repeat("\x00", 100)),
+		"zstd":      "\x28\xb5\x2f\xfd\x00\x58\x01\x00\x00",
+		"tar":       tarOf(file{"a", ""})[:512],
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := []byte(strings.Repeat(piece, 2<<20/len(piece)) + text)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			start := time.Now()
+			var got []string
+			if err := New(matcher(t), Options{}).Search(ctx, "f", bytes.NewReader(b), int64(len(b)), func(f Finding) { got = append(got, f.String()) }); err != nil {
+				t.Error(err)
+			}
+			if len(got) == 0 || !strings.HasSuffix(got[len(got)-1], "secret CANARY") {
+				t.Errorf("%q", got)
+			}
+			t.Log(time.Since(start), got)
+		})
+	}
+}
