@@ -80,6 +80,55 @@ func overlapping(n int, data string) string {
 	return data + dir[:end] + string(binary.LittleEndian.AppendUint32(nil, uint32(len(data)))) + dir[end+4:]
 }
 
+// A zip that is packed itself and too large to be held is read front to back;
+// what only its directory knows of is not seen, and that is said.
+func TestHeld(t *testing.T) {
+	var large strings.Builder
+	for range 20 {
+		large.WriteString(noise)
+		large.WriteString(strings.Repeat("x", 2<<20))
+	}
+	big := file{"big", large.String()}
+	for name, c := range map[string]struct {
+		content string
+		want    []string
+	}{
+		"a member": {zip0Of(big, file{"a", gz(text)}), []string{"member a, byte 11: secret CANARY"}},
+		"only in the directory": {
+			byHand("", part{name: "a", central: 8, data: deflate(text + letters[:3000])}, part{name: "big", data: big.text}),
+			[]string{"member a: not searched: " + unreachable},
+		},
+	} {
+		if got := searchAll(t, []byte(gz(c.content)), Options{}); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+	small := byHand("", part{name: "big", data: noise}, part{name: "a", central: 8, data: deflate(text + letters[:3000])})
+	if got, want := searchAll(t, []byte(gz(small)), Options{}), []string{"member a, byte 11: secret CANARY"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Zips of many small members, and streams of many parts, are no bombs.
+func TestNoBomb(t *testing.T) {
+	var files []file
+	for i := range 100_000 {
+		files = append(files, file{fmt.Sprint(i), "x"})
+	}
+	for name, content := range map[string]string{
+		"zip":           zipOf(files...) + "x" + gz(text),
+		"tar.gz":        gz(tarOf(files...)) + "x" + gz(text),
+		"gzip in parts": strings.Repeat(gz(""), 100_000) + gz(text),
+	} {
+		start := time.Now()
+		got := searchAll(t, []byte(content), Options{})
+		if len(got) != 1 || !strings.HasSuffix(got[0], "byte 11: secret CANARY") {
+			t.Errorf("%s: %q", name, got)
+		}
+		t.Log(name, time.Since(start))
+	}
+}
+
 func TestMany(t *testing.T) {
 	got := searchAll(t, []byte(strings.Repeat(text, 100)), Options{})
 	if len(got) != maxFindings+1 || got[maxFindings] != "f: not searched: "+moreFindings {

@@ -82,12 +82,12 @@ func (f Finding) String() string {
 	var b strings.Builder
 	b.WriteString(clean(f.Path))
 	for i, m := range f.Members {
-		if i == 0 {
-			b.WriteString(", member")
-		} else {
-			b.WriteString(" in that")
+		switch rest := len(f.Members) - i; {
+		case i < 4 || rest <= 4:
+			b.WriteString(", member " + clean(m))
+		case i == 4:
+			b.WriteString(", ...")
 		}
-		b.WriteString(" " + clean(m))
 	}
 	if f.Unsearched != "" {
 		return b.String() + ": not searched: " + f.Unsearched

@@ -161,7 +161,7 @@ func TestSearch(t *testing.T) {
 		{"tar.gz", gz(tarOf(other, plain)), []string{"member b/settings.env, byte 11: secret CANARY"}},
 		{"tar.gz, at its end", gz(tarOf(other, big, plain)), []string{"member b/settings.env, byte 11: secret CANARY"}},
 		{"two tars", tarOf(other) + tarOf(plain), []string{"member b/settings.env, byte 11: secret CANARY"}},
-		{"tar in tar", tarOf(file{"in.tar", tarOf(other, plain)}, file{"c", text}), []string{"member in.tar in that b/settings.env, byte 11: secret CANARY", "member c, byte 11: secret CANARY"}},
+		{"tar in tar", tarOf(file{"in.tar", tarOf(other, plain)}, file{"c", text}), []string{"member in.tar, member b/settings.env, byte 11: secret CANARY", "member c, byte 11: secret CANARY"}},
 		{"zip", zipOf(other, plain), []string{"member b/settings.env, byte 11: secret CANARY"}},
 		{"zip, stored", zip0Of(other, big, plain), []string{"member b/settings.env, byte 11: secret CANARY"}},
 		{"zip behind a script", "#!/bin/sh\nexec x\n" + zipOf(other, plain), []string{"member b/settings.env, byte 11: secret CANARY"}},
@@ -193,5 +193,27 @@ func TestErrors(t *testing.T) {
 	cancel()
 	if err := g.Search(ctx, "f", strings.NewReader(text), int64(len(text)), quiet); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+func TestName(t *testing.T) {
+	var got []string
+	New(matcher(t), Options{}).Name("logs/x", "logs/"+canary+"/"+hex.EncodeToString([]byte(canary)), func(f Finding) { got = append(got, f.String()) })
+	if want := []string{"logs/x, byte 5: secret CANARY", "logs/x, byte 23: secret CANARY"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestString(t *testing.T) {
+	long := strings.Repeat("\u20ac", 100)
+	for want, f := range map[string]Finding{
+		"dist/app.tar.gz, member conf/settings.env, byte 120: secret DATABASE_URL":                                 {Path: "dist/app.tar.gz", Members: []string{"conf/settings.env"}, Offset: 120, Secret: "DATABASE_URL"},
+		`"a\n\x1b[1m", member "b, byte 1: secret X": not searched: why`:                                            {Path: "a\n\x1b[1m", Members: []string{"b, byte 1: secret X"}, Unsearched: "why"},
+		long[:198] + "..., byte 0: secret S":                                                                       {Path: long, Secret: "S"},
+		"p, member 1, member 2, member 3, member 4, ..., member 6, member 7, member 8, member 9, byte 0: secret S": {Path: "p", Members: strings.Split("123456789", ""), Secret: "S"},
+	} {
+		if got := f.Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }

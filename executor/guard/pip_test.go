@@ -43,10 +43,10 @@ func TestPipCache(t *testing.T) {
 		{"http, a wheel", oldPip(wheel), want},
 		{"http, a wheel of stored files", oldPip(zip0Of(files...)), want},
 		{"http, a wheel that only its directory tells how to read", oldPip(byHand("", part{name: "a", central: 8, data: deflate(text)})), []string{"member a, byte 11: secret CANARY"}},
-		{"http, an sdist", oldPip(sdist), []string{"member gzip at byte 26 in that lib/settings.py, byte 11: secret CANARY"}},
+		{"http, an sdist", oldPip(sdist), []string{"member gzip at byte 26, member lib/settings.py, byte 11: secret CANARY"}},
 		{"http, an index", oldPip("<a href=https://user:" + canary + "@host/x>"), []string{"byte 47: secret CANARY"}},
 		{"http, before pip 10", "cc=2," + z.String(), []string{"f: not searched: the cache of a pip before 2018 is not looked into"}},
-		{"the cache in an archive", gz(tarOf(file{"http/a/b/c", oldPip(wheel)})), []string{"member http/a/b/c in that lib/settings.py, byte 11: secret CANARY"}},
+		{"the cache in an archive", gz(tarOf(file{"http/a/b/c", oldPip(wheel)})), []string{"member http/a/b/c, member lib/settings.py, byte 11: secret CANARY"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := searchAll(t, []byte(c.content), Options{}); !reflect.DeepEqual(got, c.want) {

@@ -14,11 +14,12 @@ const (
 	// is ahead, so that a secret is known when the sweep passes it.
 	look = 160 << 10
 	// back is how much of what was passed is held at least, to go back to if
-	// something was not what it looked like. What an unpacker has read of its
-	// input but not used fits.
-	back     = 128 << 10
-	buffered = 64 << 10
-	window   = back + look + step
+	// something was not what it looked like.
+	back   = 128 << 10
+	window = back + look + step
+	// buffered is how much an unpacker may have read of its input but not used.
+	// It counts as work: a zip of many small members must not look like a bomb.
+	buffered = 4 << 10
 )
 
 // source is what a content is read from. It holds a window of it; what comes

@@ -95,15 +95,17 @@ func (c *content) unpack(open unpacker, sure bool, name ...string) {
 	inner.r = u
 	inner.sweep()
 	u.close()
+	unused := int64(l.in.Buffered())
+	l.in.Reset(nil)
 	switch err := inner.err; {
 	case err == nil:
 		// Unpackers that look for another stream behind the end have read some
 		// bytes of what is no such stream.
-		c.seek(max(start+1, c.pos-int64(l.in.Buffered())-8))
+		c.seek(max(start+1, c.pos-unused-8))
 		return
 	case err == errHungry:
 		c.s.unsearched(inner.names, tooHungry)
-	case err != errFull && err != io.ErrUnexpectedEOF && sure:
+	case err != errFull && err != io.ErrUnexpectedEOF && sure && c.err == nil:
 		c.s.unsearched(inner.names, broken)
 	}
 	c.seek(start)
@@ -122,6 +124,7 @@ func inflate(in *bufio.Reader, u *unpacked) (io.Reader, error) {
 // standard one because that refuses long names and wrong checksums.
 type gunzipper struct {
 	in *bufio.Reader
+	u  *unpacked
 	z  io.Reader
 }
 
@@ -130,24 +133,31 @@ func gunzip(in *bufio.Reader, u *unpacked) (io.Reader, error) {
 		return nil, err
 	}
 	z, err := inflate(in, u)
-	return &gunzipper{in, z}, err
+	return &gunzipper{in, u, z}, err
 }
 
 func (g *gunzipper) Read(p []byte) (int, error) {
-	n, err := g.z.Read(p)
-	if err != io.EOF {
-		return n, err
+	for {
+		n, err := g.z.Read(p)
+		if err != io.EOF {
+			return n, err
+		}
+		if k, _ := g.in.Discard(8); k < 8 { // checksum and size
+			return n, io.EOF
+		}
+		if next, _ := g.in.Peek(18); !signatures[0].is(next) {
+			return n, io.EOF
+		}
+		if !g.u.s.member() {
+			return n, errFull
+		}
+		if err = gzipHeader(g.in); err == nil {
+			_, err = inflate(g.in, g.u)
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
 	}
-	if k, _ := g.in.Discard(8); k < 8 { // checksum and size
-		return n, io.EOF
-	}
-	if next, _ := g.in.Peek(18); !signatures[0].is(next) {
-		return n, io.EOF
-	}
-	if err := gzipHeader(g.in); err != nil {
-		return n, err
-	}
-	return n, g.z.(flate.Resetter).Reset(g.in, nil)
 }
 
 func gzipHeader(in *bufio.Reader) error {
