@@ -2,7 +2,6 @@ package guard
 
 import (
 	"io"
-	"slices"
 
 	"cleanroom/executor/redact"
 )
@@ -84,11 +83,11 @@ func (c *source) room() {
 	if cap(c.buf)-len(c.buf) >= step/2 {
 		return
 	}
-	had := cap(c.buf)
 	if c.keep = c.keep && c.base == 0 && c.file == nil && c.s.held >= step; c.keep {
-		c.buf = slices.Grow(c.buf, min(had, c.s.held)+had-len(c.buf))
-		c.grown += cap(c.buf) - had
-		c.s.held -= cap(c.buf) - had
+		more := min(cap(c.buf), c.s.held)
+		c.buf = append(make([]byte, 0, cap(c.buf)+more), c.buf...)
+		c.grown += more
+		c.s.held -= more
 		return
 	}
 	drop := int(c.pos-c.base) - back

@@ -77,8 +77,8 @@ func (c *content) stream(kind string, open unpacker) {
 }
 
 // unpack looks into what lies at the place of the sweep, and goes behind it.
-// sure: it can be nothing else, so that it is said if it is broken. What is
-// only cut off is not: what could be had of it was searched.
+// sure: it is no chance that it looks like that, so it is said if it is broken.
+// What is only cut off is not: what could be had of it was searched.
 func (c *content) unpack(open unpacker, sure bool, name ...string) {
 	if !c.s.member() {
 		return
@@ -103,9 +103,10 @@ func (c *content) unpack(open unpacker, sure bool, name ...string) {
 		// bytes of what is no such stream.
 		c.seek(max(start+1, c.pos-unused-8))
 		return
-	case err == errHungry:
+	case err == errHungry && (sure || inner.end() > 0):
 		c.s.unsearched(inner.names, tooHungry)
-	case err != errFull && err != io.ErrUnexpectedEOF && sure && c.err == nil:
+	case err == errHungry, err == errFull, err == io.ErrUnexpectedEOF, c.err != nil:
+	case sure:
 		c.s.unsearched(inner.names, broken)
 	}
 	c.seek(start)
