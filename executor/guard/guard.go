@@ -14,7 +14,7 @@ import (
 
 // Options are what can be chosen. The zero value is good.
 type Options struct {
-	MaxUnpacked int64 // of one file, in bytes; 0: 16 GiB
+	MaxUnpacked int64 // of one file, in bytes, if it does not grow too much before; 0: 16 GiB
 }
 
 // Guard looks for secrets in files. Any number of goroutines may use it.

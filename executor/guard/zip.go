@@ -23,8 +23,9 @@ const (
 // entry is what was looked at. Of the same data a local header may say
 // something else than the directory does.
 type entry struct {
-	at     int64 // of the local header
-	method uint16
+	at        int64 // of the local header
+	method    uint16
+	encrypted bool
 }
 
 // isZip is for the parts of a zip that the sweep stops at: a local header, the
@@ -73,7 +74,7 @@ func (c *content) local() {
 	}
 	c.first(m)
 	c.pos = m.data
-	if !asIs(m.method) || m.flags&flagEncrypted != 0 {
+	if !asIs(m.method) || m.encrypted() {
 		c.packed(m)
 		return
 	}
@@ -95,12 +96,14 @@ type member struct {
 	size          uint64 // as it is packed
 }
 
+func (m member) encrypted() bool { return m.flags&flagEncrypted != 0 || m.method == aes }
+
 // packed looks into a member that lies at the place of the sweep and is packed
 // in a way that only the zip tells.
 func (c *content) packed(m member) {
 	names := c.members(m.name)
 	switch {
-	case m.flags&flagEncrypted != 0 || m.method == aes:
+	case m.encrypted():
 		c.s.unsearched(names, encrypted)
 	case m.method == deflated:
 		c.unpack(inflate, true, m.name)
@@ -176,12 +179,12 @@ func (c *content) directory() {
 func (c *content) entries(start, base int64) {
 	in := bufio.NewReaderSize(io.NewSectionReader(c, start, unknown-start), 4<<10)
 	var h [entrySize]byte
-	for c.s.spend(memberWork) && !c.s.stopped {
+	for !c.s.stopped {
 		if _, err := io.ReadFull(in, h[:]); err != nil || string(h[:4]) != "PK\x01\x02" {
 			return
 		}
 		text := make([]byte, int(u16(h[28:]))+int(u16(h[30:])))
-		if _, err := io.ReadFull(in, text); err != nil {
+		if _, err := io.ReadFull(in, text); err != nil || !c.s.spend(memberWork+int64(len(text))) {
 			return
 		}
 		in.Discard(int(u16(h[32:]))) // if that fails, so does the next
@@ -207,7 +210,7 @@ func (c *content) visit(m member) {
 		err = io.EOF
 	}
 	switch {
-	case err == nil && asIs(m.method) && m.flags&flagEncrypted == 0:
+	case err == nil && asIs(m.method) && !m.encrypted():
 		c.stored(m)
 	case err == nil && c.seek(m.data):
 		c.packed(m)
@@ -221,7 +224,7 @@ func (c *content) first(m member) bool {
 	if c.done == nil {
 		c.done = map[entry]struct{}{}
 	}
-	e := entry{m.at, m.method}
+	e := entry{m.at, m.method, m.encrypted()}
 	_, was := c.done[e]
 	c.done[e] = struct{}{}
 	return !was

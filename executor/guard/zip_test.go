@@ -95,6 +95,7 @@ func TestZip(t *testing.T) {
 		{"inside of another", byHand("", part{name: "a", data: byHand("", part{name: "b", local: 0, noCentral: true, data: packed})}, part{name: "c", at: 32, noLocal: true, central: 8}), found("c")},
 		{"directory points to nothing", byHand("", part{name: "a", at: 10, noLocal: true}), []string{"f, member a: not searched: " + unreachable}},
 		{"encrypted", byHand("", part{name: "a", flags: 1, local: 8, central: 8, data: "rubbish"}, part{name: "b", local: 8, central: 8, data: packed}), append([]string{"member a: not searched: " + encrypted}, found("b")...)},
+		{"encrypted only for the local header", byHand("", part{name: "a", flags: 1, local: 8, noCentral: true, data: packed}, part{name: "a", at: 1, noLocal: true, central: 8, data: packed}), append([]string{"member a: not searched: " + encrypted}, found("a")...)},
 		{"deflate64", byHand("", part{name: "a", local: 9, central: 9, data: "rubbish"}), []string{"f, member a: not searched: zip method 9 is not looked into"}},
 		{"zstd", byHand("", part{name: "a", local: 93, central: 93, data: zstdOf(strings.Repeat(letters[:1000], 50) + text)}), []string{"member a, byte 50011: secret CANARY"}},
 		{"sizes behind, packed", byHand("", part{name: "a", flags: 8, localSize: -1, local: 8, central: 8, data: packed, behind: descriptor(len(packed))}, part{name: "b", data: text}), found("a", "b")},
