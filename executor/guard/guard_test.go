@@ -12,6 +12,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"cleanroom/executor/redact"
@@ -117,7 +118,7 @@ const (
 )
 
 var noise = func() string {
-	b := make([]byte, 3<<20)
+	b := make([]byte, 3<<19)
 	x := uint32(1)
 	for i := range b {
 		x ^= x << 13
@@ -216,4 +217,19 @@ func TestString(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
+}
+
+func TestAtOnce(t *testing.T) {
+	g, content := New(matcher(t), Options{}), gz(tarOf(file{"a", text}, file{"b.zip", zipOf(file{"c", text})}))
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			n := 0
+			err := g.Search(context.Background(), "f", strings.NewReader(content), int64(len(content)), func(Finding) { n++ })
+			if err != nil || n != 2 {
+				t.Errorf("%v, %d findings", err, n)
+			}
+		})
+	}
+	group.Wait()
 }
