@@ -29,8 +29,8 @@
 //   - What zstd needs a dictionary for.
 //   - In a zip of more than 64 MiB that is packed itself: members that only its
 //     directory knows of. Such a zip is read front to back.
-//   - A member's name that a tar gives in more than 128 KiB of attributes: what
-//     is found is said to lie in the tar itself.
+//   - The full name of a tar's member, if more than 128 KiB of attributes stand
+//     before it: what is found is then said to be in the cut one.
 //
 // Values shorter than eight bytes are found by chance in binary files: the
 // caller gives a matcher without them.
