@@ -80,6 +80,9 @@ type Rule struct {
 	Services []string `mapstructure:"services"`
 	// Profiles softer than the admin's that the job may ask for.
 	Profiles []string `mapstructure:"profiles"`
+	// Warn are globs of files, relative to the project's folder, in which a
+	// secret that the guard finds is told and stored all the same.
+	Warn []string `mapstructure:"warn"`
 	// Stages that get the secrets: globs over stage names (script is
 	// build_script or step_script, service:ALIAS a service); empty means
 	// script, step_* and after_script.

@@ -30,6 +30,7 @@ type fakeEngine struct {
 	scripts        []string
 	wiped          []string
 	prints         string // what each stage prints
+	during         func(sandbox.Stage)
 	result         sandbox.Result
 	evidence       sandbox.Evidence
 	err            error
@@ -43,6 +44,9 @@ func (f *fakeEngine) Make(_ context.Context, s sandbox.Spec, _ io.Writer) error 
 func (f *fakeEngine) Run(_ context.Context, s sandbox.Stage) (sandbox.Result, error) {
 	script, err := io.ReadAll(s.Script)
 	io.WriteString(s.Output, f.prints)
+	if f.during != nil {
+		f.during(s)
+	}
 	f.stages, f.scripts = append(f.stages, s), append(f.scripts, string(script))
 	return f.result, errors.Join(f.err, err)
 }

@@ -16,6 +16,7 @@ import (
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
 	"cleanroom/executor/policy"
+	"cleanroom/executor/secret"
 )
 
 // Job variables by which the author asks. They are wishes, never facts.
@@ -42,6 +43,7 @@ type standing struct {
 	rules *policy.Policy
 	// demanded are the identity profiles of the rules that granted something.
 	demanded *[]string
+	waivers  []secret.Waiver
 }
 
 // stand finds out who the job is, by what the server wrote and by tokens that
@@ -64,7 +66,12 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 		fields[name] = scrub(x.Call, fmt.Sprint(who.Facts[name].Value))
 	}
 	x.Log.WithFields(fields).Info("facts")
-	return standing{who, rules, new([]string)}, nil
+	s := standing{who, rules, new([]string), nil}
+	for _, w := range rules.Waivers(who.Facts) {
+		s.waivers = append(s.waivers, secret.Waiver{Rule: w.Rule, Paths: w.Paths})
+		*s.demanded = append(*s.demanded, w.Identity...)
+	}
+	return s, nil
 }
 
 // decide asks the policy, and keeps what it said for the admin.

@@ -40,11 +40,11 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err := place(&spec, sealed.Deliveries); err != nil {
 		return err
 	}
-	done, err := x.redacted(sealed) // a service that has a secret may print it
+	log, err := x.redacted(sealed, nil) // a service that has a secret may print it
 	if err != nil {
 		return err
 	}
-	defer func() { err = done(err) }()
+	defer func() { err = log.done(err) }()
 	stop := x.keepAlive(ctx, name, key, sealed) // pulls and services may take longer than a lease
 	err = x.Engine.Make(ctx, spec, x.Out)
 	stop()

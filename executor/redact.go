@@ -2,9 +2,11 @@ package executor
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"cleanroom/executor/redact"
 	"cleanroom/executor/secret"
@@ -15,9 +17,19 @@ import (
 var plainFields = []string{"username", "public_key", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "region",
 	"access_key_id", "token_type", "scope", "expires_in", "ttl", "last_vault_rotation", "key_type", "port", "ip", "rotation_period"}
 
-// leastHidden is the shortest value (bytes) that is hidden: one so short was
-// let in by its admin, with allow_short.
+// leastHidden is the shortest value (bytes that count) that is hidden in a log: one so
+// short was let in by its admin, with allow_short, or is a masked variable.
 const leastHidden = 4
+
+// maskName is shown where a value was that cleanroom-mask added.
+const maskName = "cleanroom-mask"
+
+// maxMasks is how many values a job may add: each makes every later stage look
+// for more.
+const maxMasks = 256
+
+// errMask is a value that the job may not add.
+var errMask = errors.New("not masked")
 
 // hidden are the values of a secret's fields that no log may show: a job may
 // take a password out of the URL that it was given.
@@ -31,14 +43,12 @@ func hidden(name string, given secret.Issued) []secret.Hidden {
 	return all
 }
 
-// redacted puts a redactor of what the job was given before its log, until
-// done, which takes the values out of the stage's error, too: that may quote
-// what a container printed last. A job without secrets has both as they are.
-func (x *Executor) redacted(sealed *secret.Sealed) (done func(error) error, err error) {
-	var values []redact.Secret
+// toHide are all values that the job has and nobody else may see: what it was
+// given, what it added, its masked variables and its tokens.
+func (x *Executor) toHide(sealed *secret.Sealed) (all []redact.Secret) {
 	hide := func(name, value string) {
-		if len(value) >= leastHidden {
-			values = append(values, redact.Secret{Name: name, Value: value, AllowShort: true})
+		if redact.Size(value) >= leastHidden {
+			all = append(all, redact.Secret{Name: name, Value: value, AllowShort: true})
 		}
 	}
 	for _, d := range sealed.Deliveries {
@@ -47,26 +57,93 @@ func (x *Executor) redacted(sealed *secret.Sealed) (done func(error) error, err 
 	for _, h := range sealed.Hidden {
 		hide(h.Name, h.Value)
 	}
-	if len(values) == 0 {
-		return func(err error) error { return err }, nil
+	for _, v := range x.Call.Masked() {
+		hide(v.Name, v.Value)
 	}
-	r, err := redact.New(x.Out, values, redact.Options{})
+	return all
+}
+
+// hiding stands before the job's log while the room can print.
+type hiding struct {
+	x     *Executor
+	plain io.Writer
+	log   *redact.Redactor
+
+	mu     sync.Mutex
+	values []redact.Secret
+	added  int
+	keep   func(secret.Hidden) error
+}
+
+// redacted puts a redactor before the log, until done. The author's own steps
+// may add values: keep then has each, for the stages that come.
+func (x *Executor) redacted(sealed *secret.Sealed, keep func(secret.Hidden) error) (*hiding, error) {
+	h := &hiding{x: x, plain: x.Out, values: x.toHide(sealed), keep: keep}
+	for _, one := range sealed.Hidden {
+		if one.Added {
+			h.added++
+		}
+	}
+	o := redact.Options{AddMask: keep != nil, Masked: h.line}
+	log, err := redact.New(x.Out, h.values, o)
 	if err != nil {
 		return nil, err
 	}
-	plain := x.Out
-	x.Out = r
-	return func(err error) error {
-		x.Out = plain
-		counts := r.Counts()
-		if len(counts) > 0 {
-			x.Log.WithField("redacted", counts).Info("secrets were hidden in the job's log")
-		}
-		if wrong := r.Close(); wrong != nil {
-			err = errors.Join(err, wrong)
-		}
-		return clean(err, values)
-	}, nil
+	h.log, x.Out = log, log
+	return h, nil
+}
+
+// mask hides one more value, from here on and in the job's later stages.
+func (h *hiding) mask(value string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.keep == nil:
+		return fmt.Errorf("%w: only the job's own steps can mask values", errMask)
+	case h.added == maxMasks:
+		return fmt.Errorf("%w: a job can mask %d values at most", errMask, maxMasks)
+	}
+	one := redact.Secret{Name: maskName, Value: value}
+	if err := h.log.Add([]redact.Secret{one}); err != nil {
+		return fmt.Errorf("%w: a value needs %d bytes that are no white space: a shorter one is part of too many words", errMask, redact.DefaultMinLength)
+	}
+	return h.note(one)
+}
+
+// line is told of each value that a line of the log added; the redactor has
+// it already.
+func (h *hiding) line(one redact.Secret) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.added < maxMasks {
+		h.note(one) // nobody to tell but the admin, whom note tells
+	}
+}
+
+// note keeps a value that was added.
+func (h *hiding) note(one redact.Secret) error {
+	h.added++
+	h.values = append(h.values, one)
+	if err := h.keep(secret.Hidden{Name: one.Name, Value: one.Value, Added: true}); err != nil {
+		h.x.Log.WithError(err).Error("a value that the job masked is not kept for its later stages")
+		return fmt.Errorf("%w in the job's later stages: it could not be kept for them", errMask)
+	}
+	return nil
+}
+
+// done ends the redactor, and takes the values out of the stage's error, too:
+// that may quote what a container printed last.
+func (h *hiding) done(err error) error {
+	h.x.Out = h.plain
+	if counts := h.log.Counts(); len(counts) > 0 {
+		h.x.Log.WithField("redacted", counts).Info("secrets were hidden in the job's log")
+	}
+	if wrong := h.log.Close(); wrong != nil {
+		err = errors.Join(err, wrong)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return clean(err, h.values)
 }
 
 // clean hides values in an error's text; what it wraps stays.

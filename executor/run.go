@@ -37,16 +37,26 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err != nil {
 		return err
 	}
-	done, err := x.redacted(sealed)
+	var keep func(secret.Hidden) error
+	if kind == contract.User {
+		keep = func(one secret.Hidden) error {
+			return sealed.Change(x.Config.StateDir, name, key, func(s *secret.Sealed) { s.Hidden = append(s.Hidden, one) })
+		}
+	}
+	hiding, err := x.redacted(sealed, keep)
 	if err != nil {
 		return err
 	}
-	defer func() { err = done(err) }()
+	defer func() { err = hiding.done(err) }()
 	defer x.keepAlive(ctx, name, key, sealed)()
+	store, err := x.guarded(stage, sealed)
+	if err != nil {
+		return err
+	}
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
-		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files,
-		Script: f, Output: x.Out, Grace: x.Config.Room.StageGrace,
+		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files, Store: store,
+		Script: f, Output: x.Out, Mask: hiding.mask, Grace: x.Config.Room.StageGrace,
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	if err := x.forget(ctx, room); err != nil {
 		return nil, err
 	}
-	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime)}
+	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime), Waivers: s.waivers}
 	if len(grants) == 0 {
 		return sealed, sealed.Save(x.Config.StateDir, room, key)
 	}
@@ -295,12 +295,12 @@ func (x *Executor) keepAlive(ctx context.Context, room string, key [32]byte, sea
 	go func() {
 		defer close(done)
 		before := len(sealed.Renewals)
-		sealed.Renewals = secret.KeepAlive(ctx, sealed.Renewals, sealed.Until, provider.Opener(x.Config.DataDir), func(r secret.Renewal, err error) {
+		left := secret.KeepAlive(ctx, slices.Clone(sealed.Renewals), sealed.Until, provider.Opener(x.Config.DataDir), func(r secret.Renewal, err error) {
 			x.Log.WithError(err).WithField("lease", r.Lease.ID).Error("lease not renewed")
 			x.sayf("Warning: secret %s may end before the job does: %v", r.Secret, err)
 		})
-		if len(sealed.Renewals) < before {
-			if err := sealed.Save(x.Config.StateDir, room, key); err != nil {
+		if len(left) < before {
+			if err := sealed.Change(x.Config.StateDir, room, key, func(s *secret.Sealed) { s.Renewals = left }); err != nil {
 				x.Log.WithError(err).Error("leases that end are not noted")
 			}
 		}

@@ -22,11 +22,14 @@ type FileSet struct {
 // until the end of the stage nothing of the job's can write to them: its
 // container is frozen, and stays so until its next stage.
 type Store struct {
-	Dir  string // the project's folder, in the container of the stage
-	Sets []FileSet
-	// Writes are paths below Dir that the stage's own script writes to; of all
-	// others it is an ErrChanged when they change while it runs.
-	Writes []string
+	Dir string // the project's folder, in the container of the stage
+	// EnvFile is a file in that container of which the choice depends; empty:
+	// none.
+	EnvFile string
+	// Choose chooses the files; env is what EnvFile holds, nil if it is not
+	// there. Of all but writes, paths below Dir to which the stage's own script
+	// writes, it is an ErrChanged when they change while it runs.
+	Choose func(env []byte) (sets []FileSet, writes []string)
 	// Check looks through the files before the script runs. Its error ends the
 	// stage and is returned as it is.
 	Check func(ctx context.Context, files Files) error

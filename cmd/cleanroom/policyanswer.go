@@ -70,6 +70,12 @@ func explain(cfg config.Config, p *policy.Policy, facts identity.Facts, job *con
 		e.profile(cfg.Profile, lastValue(job, executor.ProfileVariable))
 		e.others(cfg, job, w)
 	}
+	for _, waiver := range p.Waivers(facts) {
+		for _, glob := range waiver.Paths {
+			e.add(policy.Warn, glob, false, policy.Decision{Allowed: true, Rule: waiver.Rule, Identity: waiver.Identity,
+				Reason: "rule " + waiver.Rule + ": a secret that is found in these files is told and stored all the same"})
+		}
+	}
 	others := slices.DeleteFunc(slices.Clone(e.configured), func(name string) bool { return slices.Contains(w.secrets, name) })
 	e.decide(wishes{secrets: others}, false)
 	return e

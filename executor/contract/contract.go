@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -229,6 +230,46 @@ func (c *Call) Private() []string {
 	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
 	return values
 }
+
+// Masked are the values that no log of the job may show, whoever made it, by
+// the names of what holds them: masked variables as the author wrote them and
+// as they were expanded, the job's tokens, and the secrets that the runner
+// itself resolved.
+func (c *Call) Masked() []NamedValue {
+	job, err := c.Job()
+	if err != nil {
+		return nil
+	}
+	all := []NamedValue{{"CI_JOB_TOKEN", job.Token}}
+	for _, v := range job.Variables {
+		if !v.Masked {
+			continue
+		}
+		all = append(all, NamedValue{v.Key, c.Variables[v.Key]})
+		if v.Raw || !strings.Contains(v.Value, "$") { // else it is no value yet
+			all = append(all, NamedValue{v.Key, v.Value})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(job.Secrets)) {
+		all = append(all, NamedValue{name, c.Variables[name]})
+	}
+	for _, login := range job.Credentials {
+		all = append(all, NamedValue{"registry password", login.Password})
+	}
+	if u, err := url.Parse(job.GitInfo.RepoURL); err == nil {
+		password, _ := u.User.Password()
+		all = append(all, NamedValue{"CI_JOB_TOKEN", password})
+	}
+	seen := map[string]bool{"": true}
+	return slices.DeleteFunc(all, func(v NamedValue) bool {
+		twice := seen[v.Value]
+		seen[v.Value] = true
+		return twice
+	})
+}
+
+// NamedValue is a value, and the name of what holds it.
+type NamedValue struct{ Name, Value string }
 
 // names of the job's variables, sorted.
 func (c *Call) names() []string { return slices.Sorted(maps.Keys(c.Variables)) }

@@ -134,6 +134,7 @@ type Cache struct {
 	Key       string   `json:"key"`
 	Untracked bool     `json:"untracked"`
 	Policy    string   `json:"policy"`
+	When      string   `json:"when"`
 	Paths     []string `json:"paths"`
 }
 

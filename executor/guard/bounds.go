@@ -37,14 +37,17 @@ const (
 	maxFrames = 16
 )
 
-// Why something was not looked into.
+// Broken is why something that looks packed was not looked into: no unpacker
+// makes anything of it. Files of archive libraries' own tests are so.
+const Broken = "it is broken, or packed in a way that is not known"
+
+// Why else something was not looked into.
 const (
 	tooBig       = "it unpacks to more than is looked at: a bomb, or a very large file"
 	tooMany      = "it has too many members"
 	tooDeep      = "it is packed deeper than is looked at"
 	tooHungry    = "it needs too much memory to be unpacked"
 	encrypted    = "it is encrypted"
-	broken       = "it is broken, or packed in a way that is not known"
 	unreachable  = "a directory of a zip points to where no member is, or where it cannot be read again"
 	otherArchive = "%s is not looked into"
 	otherMethod  = "zip method %d is not looked into"

@@ -11,7 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-var errBroken = errors.New(broken)
+var errBroken = errors.New(Broken)
 
 // unpacker gives what is packed in in.
 type unpacker func(in *bufio.Reader, u *unpacked) (io.Reader, error)
@@ -107,7 +107,7 @@ func (c *content) unpack(open unpacker, sure bool, name ...string) {
 		c.s.unsearched(inner.names, tooHungry)
 	case err == errHungry, err == errFull, err == io.ErrUnexpectedEOF, c.err != nil:
 	case sure:
-		c.s.unsearched(inner.names, broken)
+		c.s.unsearched(inner.names, Broken)
 	}
 	c.seek(start)
 }

@@ -91,7 +91,7 @@ func TestZip(t *testing.T) {
 		{"and behind something else", byHand("xxx", part{name: "a", local: 0, central: 8, data: packed}), found("a")},
 		{"and that in gzip", gz(byHand("", part{name: "a", local: 0, central: 8, data: packed})), found("a")},
 		{"packed only for the local header", byHand("", part{name: "a", local: 8, central: 0, data: packed}), found("a")},
-		{"stored only for the directory", byHand("", part{name: "a", local: 8, central: 0, data: inner}), []string{"f, member a: not searched: " + broken, "member gzip at byte 31, byte 11: secret CANARY", "member a, byte 11: secret CANARY"}},
+		{"stored only for the directory", byHand("", part{name: "a", local: 8, central: 0, data: inner}), []string{"f, member a: not searched: " + Broken, "member gzip at byte 31, byte 11: secret CANARY", "member a, byte 11: secret CANARY"}},
 		{"inside of another", byHand("", part{name: "a", data: byHand("", part{name: "b", local: 0, noCentral: true, data: packed})}, part{name: "c", at: 32, noLocal: true, central: 8}), found("c")},
 		{"directory points to nothing", byHand("", part{name: "a", at: 10, noLocal: true}), []string{"f, member a: not searched: " + unreachable}},
 		{"encrypted", byHand("", part{name: "a", flags: 1, local: 8, central: 8, data: "rubbish"}, part{name: "b", local: 8, central: 8, data: packed}), append([]string{"member a: not searched: " + encrypted}, found("b")...)},

@@ -141,7 +141,7 @@ func TestVersion(t *testing.T) {
 		"hint": func(r *config.Rule) { r.Hint = "beg" }, "secrets": func(r *config.Rule) { r.Secrets = r.Secrets[:1] },
 		"images": func(r *config.Rule) { r.Images = []string{"y"} }, "services": func(r *config.Rule) { r.Services = []string{"y"} },
 		"profiles": func(r *config.Rule) { r.Profiles = []string{"hardened"} }, "stages": func(r *config.Rule) { r.Stages = []string{"script"} },
-		"identity": func(r *config.Rule) { r.Identity = []string{"staging"} },
+		"identity": func(r *config.Rule) { r.Identity = []string{"staging"} }, "warn": func(r *config.Rule) { r.Warn = []string{"y"} },
 	} {
 		r := first
 		change(&r)

@@ -15,12 +15,14 @@ import (
 // Kind of what a job asks for.
 type Kind string
 
-// Kinds. A Profile is one that hardens less than the admin's.
+// Kinds. A Profile is one that hardens less than the admin's; a Warn is a file
+// in which a secret that the guard finds is told and stored all the same.
 const (
 	Secret  Kind = "secret"
 	Image   Kind = "image"
 	Service Kind = "service"
 	Profile Kind = "profile"
+	Warn    Kind = "warn"
 )
 
 // Decision is the policy's answer.
@@ -70,6 +72,35 @@ func (p *Policy) Decide(kind Kind, name string, facts identity.Facts) Decision {
 		return Decision{Reason: fmt.Sprintf("no rule grants %s %s to any job; ask the runner's admin", kind, shortQuote(name))}
 	}
 	return Decision{Reason: reason(refusals, facts)}
+}
+
+// Waiver is where a rule lets a job store files although the guard found a
+// secret in them.
+type Waiver struct {
+	Rule     string   `json:"rule"`
+	Paths    []string `json:"paths"` // globs, relative to the project's folder
+	Identity []string `json:"-"`     // profiles that the job's tokens must meet
+}
+
+// Waivers are those of the rules that are true of a job. They are decided
+// before the job runs, so that no stage has to compile rules.
+func (p *Policy) Waivers(facts identity.Facts) (all []Waiver) {
+	if !p.governs(Warn) {
+		return nil
+	}
+	known, err := activation(facts)
+	if err != nil {
+		return nil
+	}
+	for _, r := range p.rules {
+		if len(r.source.Warn) == 0 {
+			continue
+		}
+		if _, granted := r.decide(known); granted {
+			all = append(all, Waiver{r.source.Name, slices.Clone(r.source.Warn), slices.Clone(r.source.Identity)})
+		}
+	}
+	return all
 }
 
 // governs says whether any rule lists something of a kind.

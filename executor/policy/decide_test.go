@@ -186,3 +186,30 @@ func TestCost(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// Waivers are those of every rule that is true, and of no other.
+func TestWaivers(t *testing.T) {
+	rule := func(name, when string, warn ...string) config.Rule {
+		return config.Rule{Name: name, When: when, Warn: warn}
+	}
+	p := compile(t, rule("api", `project_path == "shop/api"`, "tests/**", "*.lock"), rule("main", `ref == "main"`, "**"),
+		rule("unknown", `environment == "x"`, "**"), grants("true"), rule("dig", `job_name == "dig"`, "docs/*"))
+	var got []string
+	for _, w := range p.Waivers(response()) {
+		got = append(got, w.Rule+" "+strings.Join(w.Paths, " "))
+	}
+	if want := []string{"api tests/** *.lock", "dig docs/*"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := p.Waivers(nil); len(got) != 0 {
+		t.Errorf("without facts: %+v", got)
+	}
+	for path, want := range map[string]bool{"tests/a/b.txt": true, "docs/a": true, "docs/a/b": false, "poetry.lock": true, "src/a": false} {
+		if d := p.Decide(Warn, path, response()); d.Allowed != want {
+			t.Errorf("%s: %+v", path, d)
+		}
+	}
+	if _, err := Compile(config.Policy{Rules: []config.Rule{rule("r", "true", "[")}}, nil, nil); err == nil || !strings.Contains(err.Error(), "rule r: warn: ") {
+		t.Errorf("a bad glob: %v", err)
+	}
+}

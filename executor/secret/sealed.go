@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"cleanroom/config"
@@ -25,18 +26,29 @@ var ErrNoSeal = errors.New("its sealed secrets are gone: was the state folder em
 // maxSealed bounds a sealed file, in bytes.
 const maxSealed = 32 << 20
 
-// Sealed is what waits between prepare and the stages of one job.
+// Sealed is what waits between prepare and the stages of one job. One process
+// has it at a time; within that, what changes it goes through Change.
 type Sealed struct {
 	Deliveries []Delivery `json:"deliveries"`
 	Hidden     []Hidden   `json:"hidden,omitempty"` // what else a log must not show
 	Renewals   []Renewal  `json:"renewals,omitempty"`
+	Waivers    []Waiver   `json:"waivers,omitempty"`
 	Until      time.Time  `json:"until"` // nothing is renewed beyond
+
+	mu sync.Mutex // of Change
+}
+
+// Waiver is where a rule lets files be stored although a secret is in them.
+type Waiver struct {
+	Rule  string   `json:"rule"`
+	Paths []string `json:"paths"` // globs
 }
 
 // Hidden is a value that the job may come to know, and whose it is.
 type Hidden struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+	Added bool   `json:"added,omitempty"` // by the job, while it ran
 }
 
 // Renewal is a lease that a stage must keep alive.
@@ -62,6 +74,14 @@ func aead(key [32]byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// Change changes s and seals it anew, one after another.
+func (s *Sealed) Change(stateDir, room string, key [32]byte, change func(*Sealed)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+	return s.Save(stateDir, room, key)
 }
 
 // Save seals s with the room's key into the state folder.

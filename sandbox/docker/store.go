@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +19,14 @@ import (
 // look lists what a stage stores and has it checked. after looks again, when
 // the stage has stored it.
 func look(ctx context.Context, c *initproto.Client, s *sandbox.Store) (after func(context.Context) error, err error) {
+	env, err := envOf(ctx, c, s.EnvFile)
+	if err != nil {
+		return nil, err
+	}
+	chosen, writes := s.Choose(env)
+	sets := setsOf(chosen)
 	f := &files{c: c, last: -1}
-	f.note, err = c.List(ctx, s.Dir, setsOf(s.Sets), func(e initproto.Entry) error {
+	f.note, err = c.List(ctx, s.Dir, sets, func(e initproto.Entry) error {
 		f.list = append(f.list, sandbox.Entry(e))
 		return nil
 	})
@@ -30,14 +37,14 @@ func look(ctx context.Context, c *initproto.Client, s *sandbox.Store) (after fun
 		return nil, err
 	}
 	return func(ctx context.Context) error {
-		still := &comparer{writes: s.Writes}
+		still := &comparer{writes: writes}
 		for _, e := range f.list {
 			if stored(e) {
 				still.before = append(still.before, e)
 			}
 		}
 		var seen error
-		_, err := c.List(ctx, s.Dir, setsOf(s.Sets), func(e initproto.Entry) error {
+		_, err := c.List(ctx, s.Dir, sets, func(e initproto.Entry) error {
 			seen = still.see(sandbox.Entry(e))
 			return seen
 		})
@@ -49,6 +56,40 @@ func look(ctx context.Context, c *initproto.Client, s *sandbox.Store) (after fun
 		}
 		return still.end()
 	}, nil
+}
+
+// maxEnv bounds an EnvFile, in bytes: far more than an environment can hold.
+const maxEnv = 4 << 20
+
+// envOf reads an EnvFile; nil where there is none.
+func envOf(ctx context.Context, c *initproto.Client, file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	dir, name := path.Split(file)
+	var found []initproto.Entry
+	if _, err := c.List(ctx, path.Clean(dir), []initproto.FileSet{{Paths: []string{name}}}, func(e initproto.Entry) error {
+		if e.Path == name {
+			found = append(found, e)
+		}
+		return nil
+	}); err != nil {
+		return nil, listError{err}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, nil
+	case !found[0].Mode.IsRegular() || found[0].Size > maxEnv: // a shell would read through a link
+		return nil, userErrorf("%s is no file of at most %d MiB, as the runner makes it: only append to it", file, maxEnv>>20)
+	}
+	got, err := c.ReadFiles(ctx, found)
+	if err == nil {
+		err = got[0].Err
+	}
+	if err != nil {
+		return nil, listError{err}
+	}
+	return got[0].Data, nil
 }
 
 // listError is one of init's, to be explained as those of a stage.

@@ -24,6 +24,9 @@ func storing(t *testing.T, e *Engine, s sandbox.Spec, script string, store sandb
 	if store.Dir == "" {
 		store.Dir = s.Builds.Path
 	}
+	if store.Choose == nil {
+		store.Choose = choose(nil)
+	}
 	if store.Check == nil {
 		store.Check = func(context.Context, sandbox.Files) error { return nil }
 	}
@@ -44,7 +47,12 @@ func frozen(t *testing.T, e *Engine, room string) bool {
 	return c.State.Paused
 }
 
-var everything = []sandbox.FileSet{{Paths: []string{"**"}}}
+// choose chooses always the same.
+func choose(writes []string, sets ...sandbox.FileSet) func([]byte) ([]sandbox.FileSet, []string) {
+	return func([]byte) ([]sandbox.FileSet, []string) { return sets, writes }
+}
+
+var everything = choose(nil, sandbox.FileSet{Paths: []string{"**"}})
 
 // What ENTRYPOINT left running cannot write between the look and the upload,
 // and goes on when the job does.
@@ -63,7 +71,7 @@ func TestJobIsFrozenWhileFilesAreStored(t *testing.T) {
 	var last int64
 	for range 2 {
 		var size int64
-		out, err := storing(t, e, s, "sleep 0.1; wc -c </builds/ticks", sandbox.Store{Sets: everything, Check: func(ctx context.Context, files sandbox.Files) error {
+		out, err := storing(t, e, s, "sleep 0.1; wc -c </builds/ticks", sandbox.Store{Choose: everything, Check: func(ctx context.Context, files sandbox.Files) error {
 			size = ticks(files)
 			if !frozen(t, e, s.Name) {
 				t.Error("the job goes on while its files are looked through")
@@ -138,13 +146,13 @@ func TestStoreWithoutAJob(t *testing.T) {
 	if err := e.api.ContainerKill(t.Context(), job, "KILL"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storing(t, e, s, "true", sandbox.Store{Sets: everything}); err != nil {
+	if _, err := storing(t, e, s, "true", sandbox.Store{Choose: everything}); err != nil {
 		t.Error(err)
 	}
 	if err := e.removeContainer(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storing(t, e, s, "true", sandbox.Store{Sets: everything}); err != nil {
+	if _, err := storing(t, e, s, "true", sandbox.Store{Choose: everything}); err != nil {
 		t.Error(err)
 	}
 	if _, err := e.Run(t.Context(), sandbox.Stage{Room: s.Name, Key: s.Key, Role: sandbox.Job, Store: &sandbox.Store{}}); err == nil {
@@ -186,12 +194,12 @@ func TestStoreLooksTwice(t *testing.T) {
 			}
 			return nil
 		}
-		if out, err := storing(t, e, s, "echo ran", sandbox.Store{Sets: everything, Check: read}); err != nil || out != "ran\n" {
+		if out, err := storing(t, e, s, "echo ran", sandbox.Store{Choose: everything, Check: read}); err != nil || out != "ran\n" {
 			t.Error(out, err)
 		}
 		t.Logf("%s: 2003 files, 3 MB: %s", transport, time.Since(began))
 		refused := errors.New("a secret in it")
-		if out, err := storing(t, e, s, "echo ran", sandbox.Store{Sets: everything, Check: func(context.Context, sandbox.Files) error { return refused }}); err != refused || out != "" {
+		if out, err := storing(t, e, s, "echo ran", sandbox.Store{Choose: everything, Check: func(context.Context, sandbox.Files) error { return refused }}); err != refused || out != "" {
 			t.Error(out, err)
 		}
 		for _, try := range []struct{ script, says string }{
@@ -202,15 +210,15 @@ func TestStoreLooksTwice(t *testing.T) {
 			{"rm sub/zz", `"sub/zz" is gone while`},
 			{"rm 0", `"0" is gone while`},
 		} {
-			if _, err := storing(t, e, s, "cd /builds; "+try.script, sandbox.Store{Sets: everything}); !errors.Is(err, sandbox.ErrChanged) || !strings.Contains(err.Error(), try.says) {
+			if _, err := storing(t, e, s, "cd /builds; "+try.script, sandbox.Store{Choose: everything}); !errors.Is(err, sandbox.ErrChanged) || !strings.Contains(err.Error(), try.says) {
 				t.Errorf("%s: %v", try.script, err)
 			}
 		}
-		if _, err := storing(t, e, s, "cd /builds; echo x >>b; touch new; mkdir folder; touch .; rm big", sandbox.Store{Sets: everything, Writes: []string{"b", "new", "big"}}); err != nil {
+		if _, err := storing(t, e, s, "cd /builds; echo x >>b; touch new; mkdir folder; touch .; rm big", sandbox.Store{Choose: choose([]string{"b", "new", "big"}, sandbox.FileSet{Paths: []string{"**"}})}); err != nil {
 			t.Error(err)
 		}
 		// A file that changes between the list and the look is told of by its reader.
-		_, err := storing(t, e, s, "true", sandbox.Store{Sets: everything, Check: func(ctx context.Context, files sandbox.Files) error {
+		_, err := storing(t, e, s, "true", sandbox.Store{Choose: everything, Check: func(ctx context.Context, files sandbox.Files) error {
 			i := slices.IndexFunc(files.Entries(), func(e sandbox.Entry) bool { return e.Path == "b" })
 			gone := files.Entries()[i]
 			gone.Ino++
@@ -258,7 +266,7 @@ git init -q; git -c user.name=a -c user.email=a@b add 4.txt a/b; echo '*.log' >.
 		}
 		script += " >/tmp/log 2>&1 || cat /tmp/log; [ ! -e /tmp/x.zip ] || base64 -w0 /tmp/x.zip"
 		var want, got []string
-		out, err := storing(t, e, s, script, sandbox.Store{Dir: dir, Sets: []sandbox.FileSet{set}, Check: func(_ context.Context, files sandbox.Files) error {
+		out, err := storing(t, e, s, script, sandbox.Store{Dir: dir, Choose: choose(nil, set), Check: func(_ context.Context, files sandbox.Files) error {
 			for _, entry := range files.Entries() {
 				got = append(got, entry.Path)
 			}
