@@ -6,6 +6,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,9 +86,22 @@ func (s *Sealed) Change(stateDir, room string, key [32]byte, change func(*Sealed
 	return s.Save(stateDir, room, key)
 }
 
+// eachValue changes every value: one may be any bytes, and JSON would quietly
+// replace what is not UTF-8.
+func (s *Sealed) eachValue(change func(string) string) {
+	for i := range s.Deliveries {
+		s.Deliveries[i].Value = change(s.Deliveries[i].Value)
+	}
+	for i := range s.Hidden {
+		s.Hidden[i].Value = change(s.Hidden[i].Value)
+	}
+}
+
 // Save seals s with the room's key into the state folder.
 func (s *Sealed) Save(stateDir, room string, key [32]byte) error {
-	plain, err := json.Marshal(s)
+	written := &Sealed{Deliveries: slices.Clone(s.Deliveries), Hidden: slices.Clone(s.Hidden), Renewals: s.Renewals, Waivers: s.Waivers, Until: s.Until}
+	written.eachValue(func(v string) string { return base64.StdEncoding.EncodeToString([]byte(v)) })
+	plain, err := json.Marshal(written)
 	if err != nil {
 		return fmt.Errorf("seal secrets: %w", err)
 	}
@@ -134,6 +149,14 @@ func Unseal(stateDir, room string, key [32]byte) (*Sealed, error) {
 	var s Sealed
 	if err := json.Unmarshal(plain, &s); err != nil {
 		return nil, errors.New("unseal secrets: no JSON in the seal")
+	}
+	s.eachValue(func(v string) string {
+		b, wrong := base64.StdEncoding.DecodeString(v)
+		err = errors.Join(err, wrong)
+		return string(b)
+	})
+	if err != nil {
+		return nil, errors.New("unseal secrets: a value is not as we wrote it")
 	}
 	return &s, nil
 }
