@@ -63,7 +63,7 @@ var explain = map[string]string{
 	"identity.issuer":  "Servers whose ID tokens are believed. A job's token for this audience gives facts.",
 	"identity.profile": "What production demands of a token. A job that names it, with CLEANROOM_IDENTITY, fails at\nonce with a token that production would refuse; so does one whose rule names it.",
 	"policy.file":      "File of rules, as [[rule]] tables, in place of [[policy.rule]] here.",
-	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images and services are bound by rules once a rule lists any.",
+	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images and services are bound by rules once a rule lists any. Files\nthat a rule's `warn` names are stored although the guard finds a secret in them. README has all keys.",
 	"provider":         "Where secrets come from: vault, store, oidc, aws, file or exec, with the table of that kind.",
 	"secret":           "What a job may ask for, with CLEANROOM_SECRETS: NAME, NAME; it gets it if a rule grants it.",
 }
@@ -90,6 +90,10 @@ when = 'project_path == "shop/items" && ref_protected && environment == "product
 secrets = ["DATABASE_URL"]
 identity = ["production"]
 hint = "only protected branches that deploy to production get it"
+[[policy.rule]]
+name = "fixtures"
+when = 'project_path == "shop/items"'
+warn = ["tests/fixtures/**"]
 `,
 	"provider": `[[provider]]
 name = "vault"

@@ -102,6 +102,9 @@ type Secret struct {
 	MaxAge time.Duration `mapstructure:"max_age"`
 	// AllowShort takes a value that is too short to be masked in logs.
 	AllowShort bool `mapstructure:"allow_short"`
+	// Public are fields of the provider's answer that are no secret, and so not
+	// hidden in logs, besides those that are none anywhere (username, host, ...).
+	Public []string `mapstructure:"public"`
 	// Deliver says how the job gets it; empty means one environment
 	// variable, called Name.
 	Deliver []Deliver `mapstructure:"deliver"`

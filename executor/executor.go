@@ -38,7 +38,7 @@ type Executor struct {
 // ask, has to mend.
 var authors = []error{
 	sandbox.ErrUser, ErrDenied, contract.ErrService, registry.ErrJob,
-	identity.ErrToken, identity.ErrDisagree, secret.ErrRefused, ErrFound, sandbox.ErrChanged,
+	identity.ErrToken, identity.ErrDisagree, secret.ErrRefused, ErrFound, ErrUnsearched, sandbox.ErrChanged,
 }
 
 // stageError carries the code a stage of the job ended with.

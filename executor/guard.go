@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -18,9 +20,12 @@ import (
 	"cleanroom/sandbox"
 )
 
-// ErrFound is a secret in a file that a stage was about to store. Nothing of
-// the stage was stored.
-var ErrFound = errors.New("a secret is in a file that would be stored")
+// What keeps a stage from storing anything: a secret in a file, or a file that
+// nobody could look into.
+var (
+	ErrFound      = errors.New("a secret is in what would be stored")
+	ErrUnsearched = errors.New("what would be stored could not be searched for secrets")
+)
 
 // maxTold is how many findings a job's log shows, and as many of those that
 // only warn.
@@ -29,6 +34,10 @@ const maxTold = 20
 // tellAfter is how long a search goes on before the job's log says so, and
 // again each time.
 const tellAfter = 10 * time.Second
+
+// searchMemory is from where on a search has its garbage collected at once, in
+// bytes: unpackers' dictionaries are large, and soon garbage.
+const searchMemory = 384 << 20
 
 // guarded has what a stage stores looked through before it is stored; nil
 // where it stores nothing.
@@ -48,7 +57,8 @@ func (x *Executor) guarded(stage string, sealed *secret.Sealed) (*sandbox.Store,
 	}
 	s := &search{x: x, matcher: matcher, guard: guard.New(matcher, guard.Options{}), waivers: sealed.Waivers, what: whatOf(stored)}
 	choose := func(env []byte) (sets []sandbox.FileSet, writes []string) {
-		for _, one := range x.Call.Expand(stored, env) {
+		s.stored = x.Call.Expand(stored, env)
+		for _, one := range s.stored {
 			if one.Statement != "" {
 				writes = append(writes, one.Statement)
 			}
@@ -77,19 +87,30 @@ type search struct {
 	guard   *guard.Guard
 	waivers []secret.Waiver
 	what    string
+	stored  []contract.Stored // as the uploader takes it
 
-	files, bytes   int64
-	found, waived  int
-	began, lastSay time.Time
+	files, bytes              int64
+	found, unsearched, waived int
+	began, lastSay            time.Time
 }
 
 func (s *search) all(ctx context.Context, files sandbox.Files) error {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(searchMemory))
+	s.files, s.bytes, s.found, s.unsearched, s.waived = 0, 0, 0, 0, 0
 	s.began = time.Now()
 	s.lastSay = s.began
 	if note := files.Note(); note != "" {
 		s.x.sayf("Guard: %s", note)
 	}
+	raw := false
+	for _, one := range s.stored {
+		s.guard.Name("the name of the "+one.What, one.Name, s.tell)
+		raw = raw || one.Raw
+	}
 	for _, e := range files.Entries() {
+		if raw && e.Mode.Type() == fs.ModeSymlink {
+			s.tell(guard.Finding{Path: e.Path, Unsearched: "it is a link, which the uploader of a raw artifact reads through: store the file itself"})
+		}
 		s.guard.Name(e.Path, e.Path, s.tell)
 		s.guard.Name(e.Path, e.Target, s.tell)
 		if !e.Mode.IsRegular() {
@@ -104,15 +125,24 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 	}
 	took := time.Since(s.began)
 	s.x.Log.WithField("files", s.files).WithField("bytes", s.bytes).WithField("seconds", took.Seconds()).
-		WithField("found", s.found).WithField("waived", s.waived).Info("guard")
-	if s.found > 0 {
+		WithField("found", s.found).WithField("unsearched", s.unsearched).WithField("waived", s.waived).Info("guard")
+	switch {
+	case s.found > 0:
 		return fmt.Errorf("%w: nothing is stored (%s): keep secrets out of these files, or leave the files out; the runner's admin can let one pass with a rule's `warn`", ErrFound, s.what)
+	case s.unsearched > 0:
+		return fmt.Errorf("%w: nothing is stored (%s): store these files unpacked, or leave them out; the runner's admin can let one pass with a rule's `warn`", ErrUnsearched, s.what)
+	case s.files == 0:
+		s.x.sayf("Guard: no file to search")
+		return nil
 	}
-	says := "no secret"
+	says, plural := "no secret", "s"
 	if s.waived > 0 {
 		says = "no secret but those above"
 	}
-	s.x.sayf("Guard: %s in %d files, %s (%.1f s)", says, s.files, units.BytesSize(float64(s.bytes)), took.Seconds())
+	if s.files == 1 {
+		plural = ""
+	}
+	s.x.sayf("Guard: %s in %d file%s, %s (%.1f s)", says, s.files, plural, units.BytesSize(float64(s.bytes)), took.Seconds())
 	return nil
 }
 
@@ -149,6 +179,8 @@ func (s *search) tell(f guard.Finding) {
 		count, line = &s.waived, "Warning: "+f.String()+" (rule "+rule+" lets it be stored)"
 	case f.Unsearched == guard.Broken: // libraries of archives have such files for their own tests
 		count, line = &s.waived, "Warning: "+f.String()+" (it is stored all the same)"
+	case f.Unsearched != "":
+		count = &s.unsearched
 	}
 	*count++
 	s.x.Log.WithField("secret", f.Secret).WithField("unsearched", f.Unsearched).WithField("waived", count == &s.waived).Warn("guard: finding")

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"strings"
 	"testing"
 
 	"cleanroom/config"
+	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
 
@@ -37,6 +40,7 @@ func (nopCloser) Close() error { return nil }
 // storing is a stage of a job that stores files.
 func storing(t *testing.T, j *job, stage string, files heap) error {
 	t.Helper()
+	j.engine.during = nil
 	s := j.stage(stage)
 	if s.Store == nil || s.Role != sandbox.Helper || s.Store.Dir != "/builds/garden/shed" || s.Store.EnvFile != "/builds/garden/shed.tmp/gitlab_runner_env" {
 		t.Fatalf("stage %s is not guarded: %+v", stage, s.Store)
@@ -81,8 +85,10 @@ func TestGuard(t *testing.T) {
 	if !strings.Contains(j.out.String(), "Warning: tests/a/b, byte 0: secret DATABASE_URL (rule fixtures lets it be stored)") {
 		t.Error(j.out.String())
 	}
-	if code := ExitCode(j.executor().Call, ErrFound); code != 55 {
-		t.Errorf("a finding ends with %d", code)
+	for _, err := range []error{ErrFound, ErrUnsearched, sandbox.ErrChanged} {
+		if code := ExitCode(j.executor().Call, err); code != 55 {
+			t.Errorf("%v ends with %d", err, code)
+		}
 	}
 }
 
@@ -105,16 +111,29 @@ func TestMask(t *testing.T) {
 	}
 	j.engine.during = func(s sandbox.Stage) {
 		s.Output.Write([]byte("later " + minted + " " + added + "\n"))
-		for range maxMasks {
-			many = s.Mask(minted)
+		again := s.Mask(minted)
+		many = s.Mask(strings.Repeat("many", maxMasked/4))
+		s.Output.Write([]byte("::add-mask::" + strings.Repeat("line", 15<<10) + "\n"))
+		if again != nil {
+			t.Error(again)
 		}
 	}
 	j.stage("after_script")
-	if many == nil {
-		t.Error("there is no bound")
+	if many == nil || !strings.Contains(many.Error(), "256 KiB") {
+		t.Errorf("there is no bound: %v", many)
 	}
 	if err := storing(t, j, "archive_cache", heap{"a": minted}); !errors.Is(err, ErrFound) {
 		t.Errorf("in a file: %v", err)
+	}
+	// What cannot be kept for later stages is said.
+	for i := range 4 {
+		j.engine.during = func(s sandbox.Stage) {
+			s.Output.Write([]byte("::add-mask::" + strings.Repeat(string(rune('a'+i)), 60<<10) + "\n"))
+		}
+		j.stage("step_more")
+	}
+	if !strings.Contains(j.out.String(), "Warning: 1 values of add-mask lines were hidden in this stage only") || !strings.Contains(j.log.String(), "not kept for its later stages") {
+		t.Error("a mask was lost without a word")
 	}
 	j.engine.during = func(s sandbox.Stage) {
 		if err := s.Mask("of the helper's"); err == nil {
@@ -147,6 +166,101 @@ func TestMaskedVariables(t *testing.T) {
 		j.stage(stage)
 		if got := j.out.String(); got != "see [cleanroom: MASKED] and abc, [cleanroom: CI_JOB_TOKEN]\n" {
 			t.Errorf("%s: %q", stage, got)
+		}
+	}
+}
+
+// What is stored besides files' content: the name of the artifact, and what a
+// raw one is read through.
+func TestGuardOfNames(t *testing.T) {
+	j, _ := withSecrets(t)
+	j.response["artifacts"] = []any{map[string]any{"name": "$NAME", "paths": []any{"report.json"}, "artifact_format": "raw", "artifact_type": "sast"}}
+	j.spec()
+	s := j.stage("upload_artifacts_on_success")
+	s.Store.Choose([]byte("NAME=build-" + canary + "-exec\n"))
+	if err := s.Store.Check(t.Context(), heap{}); !errors.Is(err, ErrFound) || !strings.Contains(j.out.String(), "the name of the sast, byte 6: secret DATABASE_URL") {
+		t.Errorf("%v\n%s", err, &j.out)
+	}
+	s.Store.Choose(nil)
+	if err := s.Store.Check(t.Context(), links{"report.json"}); !errors.Is(err, ErrUnsearched) || !strings.Contains(j.out.String(), "report.json: not searched: it is a link") {
+		t.Errorf("%v\n%s", err, &j.out)
+	}
+}
+
+// links are files of which one is a link.
+type links struct{ path string }
+
+func (l links) Entries() []sandbox.Entry {
+	return []sandbox.Entry{{Path: l.path, Mode: fs.ModeSymlink, Target: "../elsewhere"}}
+}
+func (links) Note() string { return "" }
+func (links) Open(context.Context, sandbox.Entry) (sandbox.OpenFile, error) {
+	return nil, errors.New("opened")
+}
+
+// A value is as long as what of it counts in a log.
+func TestShortValues(t *testing.T) {
+	for value, refused := range map[string]bool{"pin 42 xy": true, "\t\t\t\t\t\t\t\tab": true, "\x1b]0binary-key": false, "eight-08": false} {
+		j, _ := withSecrets(t)
+		if err := os.WriteFile(j.config.Providers[0].Files.Dir+"/SHORT", []byte(value), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		j.config.Secrets = append(j.config.Secrets, config.Secret{Name: "SHORT", Provider: "folder", Path: "SHORT", Deliver: []config.Deliver{{As: "file", Variable: "SHORT", File: "short"}}})
+		j.config.Policy.Rules[0].Secrets = []string{"SHORT"}
+		j.variables[SecretsVariable] = "SHORT"
+		err := j.executor().PrepareStage(t.Context())
+		if refused != (err != nil) || refused && (!errors.Is(err, secret.ErrRefused) || !strings.Contains(err.Error(), "too few to be hidden")) {
+			t.Errorf("%q: %v", value, err)
+		}
+		if refused {
+			continue
+		}
+		j.engine.prints = "see " + value + "\n"
+		if j.out.Reset(); !strings.Contains(func() string { j.stage("build_script"); return j.out.String() }(), "[cleanroom: SHORT]") || strings.Contains(j.out.String(), value[1:]) {
+			t.Errorf("%q: %q", value, &j.out)
+		}
+	}
+}
+
+// The fields that a value was made of are hidden too, if they are secret; one
+// that is too short refuses the job.
+func TestFieldsOfAValue(t *testing.T) {
+	for _, test := range []struct {
+		fields, value string
+		public        []string
+		log, refused  string
+	}{
+		{`"username":"v-user-name","password":"hunt2rseven","host":"db.example.com","spare":"x"`, "pg://{{.username}}:{{.password}}@{{.host}}", nil,
+			"[cleanroom: DATABASE_URL] v-user-name [cleanroom: DATABASE_URL] db.example.com", ""},
+		{`"username":"v-user-name","password":"hunt2r7","host":"h"`, "pg://{{.username}}:{{.password}}@{{.host}}", nil, "", "the field password has 7 bytes"},
+		{`"username":"v-user-name","password":"hunt2rseven","host":"db.example.com","shard":"s1"`, "pg://{{.username}}:{{.password}}@{{.host}}/{{.shard}}", []string{"shard"},
+			"[cleanroom: DATABASE_URL] v-user-name [cleanroom: DATABASE_URL] db.example.com", ""},
+	} {
+		j, _ := withSecrets(t)
+		issue := j.config.Providers[1].Exec.Command[0]
+		if err := os.WriteFile(issue, []byte("#!/bin/sh\necho '{\"fields\":{"+test.fields+"}}'\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		j.config.Secrets[1].Public, j.config.Secrets[1].Deliver[0].Value = test.public, test.value
+		j.variables[SecretsVariable] = "DATABASE_URL"
+		err := j.executor().PrepareStage(t.Context())
+		if test.refused != "" {
+			if !errors.Is(err, secret.ErrRefused) || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), "`public`") {
+				t.Errorf("%s: %v", test.fields, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		url := "pg://v-user-name:hunt2rseven@db.example.com"
+		if len(test.public) > 0 {
+			url += "/s1"
+		}
+		j.engine.prints = url + " v-user-name hunt2rseven db.example.com"
+		j.out.Reset()
+		if j.stage("build_script"); j.out.String() != test.log {
+			t.Errorf("%s: %s", test.fields, &j.out)
 		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
+	"cleanroom/config"
 	"cleanroom/executor/redact"
 	"cleanroom/executor/secret"
 )
@@ -15,7 +17,8 @@ import (
 // plainFields are those of providers' answers that are no secret: hiding them
 // would make nonsense of a log.
 var plainFields = []string{"username", "public_key", "certificate", "issuing_ca", "ca_chain", "serial_number", "expiration", "region",
-	"access_key_id", "token_type", "scope", "expires_in", "ttl", "last_vault_rotation", "key_type", "port", "ip", "rotation_period"}
+	"access_key_id", "token_type", "scope", "expires_in", "ttl", "last_vault_rotation", "key_type", "ip", "rotation_period",
+	"host", "hostname", "port", "database", "dbname", "schema", "engine", "endpoint"}
 
 // leastHidden is the shortest value (bytes that count) that is hidden in a log: one so
 // short was let in by its admin, with allow_short, or is a masked variable.
@@ -24,23 +27,39 @@ const leastHidden = 4
 // maskName is shown where a value was that cleanroom-mask added.
 const maskName = "cleanroom-mask"
 
-// maxMasks is how many values a job may add: each makes every later stage look
-// for more.
-const maxMasks = 256
+// maxMasks is how many values a job may add, and maxMasked their bytes
+// together: each makes every later stage look for more, in our memory.
+const (
+	maxMasks  = 1000
+	maxMasked = 256 << 10
+)
 
 // errMask is a value that the job may not add.
 var errMask = errors.New("not masked")
 
-// hidden are the values of a secret's fields that no log may show: a job may
-// take a password out of the URL that it was given.
-func hidden(name string, given secret.Issued) []secret.Hidden {
-	var all []secret.Hidden
-	for field, value := range given.Fields {
-		if !slices.Contains(plainFields, field) && len(value) >= secret.MinValue {
-			all = append(all, secret.Hidden{Name: name, Value: value})
+// hidden are the fields that what a job gets of a secret was made of, and that
+// no log may show: a job may take a password out of the URL that it was given.
+// One too short to be hidden refuses the secret.
+func hidden(s config.Secret, given secret.Issued) (all []secret.Hidden, err error) {
+	for _, field := range slices.Sorted(maps.Keys(given.Fields)) {
+		if slices.Contains(plainFields, field) || slices.Contains(s.Public, field) || !secret.Used(s, field, given) {
+			continue
 		}
+		if err := long(s, "the field "+field, given.Fields[field]); err != nil {
+			return nil, fmt.Errorf("%w; or name it in `public`, if it is no secret", err)
+		}
+		all = append(all, secret.Hidden{Name: s.Name, Value: given.Fields[field]})
 	}
-	return all
+	return all, nil
+}
+
+// long refuses a value of which too little counts to be hidden in a log.
+func long(s config.Secret, what, value string) error {
+	if size := redact.Size(value); size < secret.MinValue && !s.AllowShort {
+		return fmt.Errorf("%w: %s has %d bytes that are no white space and no control characters, fewer than %d, too few to be hidden in a log: make it longer, or set allow_short",
+			secret.ErrRefused, what, size, secret.MinValue)
+	}
+	return nil
 }
 
 // toHide are all values that the job has and nobody else may see: what it was
@@ -71,7 +90,9 @@ type hiding struct {
 
 	mu     sync.Mutex
 	values []redact.Secret
-	added  int
+	added  int // values that the job added, and their bytes
+	bytes  int
+	lost   int // values that could not be kept for the later stages
 	keep   func(secret.Hidden) error
 }
 
@@ -82,6 +103,7 @@ func (x *Executor) redacted(sealed *secret.Sealed, keep func(secret.Hidden) erro
 	for _, one := range sealed.Hidden {
 		if one.Added {
 			h.added++
+			h.bytes += len(one.Value)
 		}
 	}
 	o := redact.Options{AddMask: keep != nil, Masked: h.line}
@@ -100,8 +122,10 @@ func (h *hiding) mask(value string) error {
 	switch {
 	case h.keep == nil:
 		return fmt.Errorf("%w: only the job's own steps can mask values", errMask)
-	case h.added == maxMasks:
-		return fmt.Errorf("%w: a job can mask %d values at most", errMask, maxMasks)
+	case h.known(value):
+		return nil
+	case h.full(value):
+		return fmt.Errorf("%w: a job can mask %d values of %d KiB together at most", errMask, maxMasks, maxMasked>>10)
 	}
 	one := redact.Secret{Name: maskName, Value: value}
 	if err := h.log.Add([]redact.Secret{one}); err != nil {
@@ -111,18 +135,29 @@ func (h *hiding) mask(value string) error {
 }
 
 // line is told of each value that a line of the log added; the redactor has
-// it already.
+// it already, for this stage.
 func (h *hiding) line(one redact.Secret) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.added < maxMasks {
-		h.note(one) // nobody to tell but the admin, whom note tells
+	switch {
+	case h.known(one.Value):
+	case h.full(one.Value) || h.note(one) != nil:
+		h.lost++
 	}
+}
+
+func (h *hiding) known(value string) bool {
+	return slices.ContainsFunc(h.values, func(s redact.Secret) bool { return s.Value == value })
+}
+
+func (h *hiding) full(value string) bool {
+	return h.added >= maxMasks || h.bytes+len(value) > maxMasked
 }
 
 // note keeps a value that was added.
 func (h *hiding) note(one redact.Secret) error {
 	h.added++
+	h.bytes += len(one.Value)
 	h.values = append(h.values, one)
 	if err := h.keep(secret.Hidden{Name: one.Name, Value: one.Value, Added: true}); err != nil {
 		h.x.Log.WithError(err).Error("a value that the job masked is not kept for its later stages")
@@ -143,6 +178,11 @@ func (h *hiding) done(err error) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.lost > 0 {
+		h.x.sayf("Warning: %d values of add-mask lines were hidden in this stage only, not in the job's later ones and in its files: a job can mask %d values of %d KiB together",
+			h.lost, maxMasks, maxMasked>>10)
+		h.x.Log.WithField("values", h.lost).Error("values that the job masked are not kept for its later stages")
+	}
 	return clean(err, h.values)
 }
 

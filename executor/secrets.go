@@ -157,10 +157,19 @@ func (f *fetcher) one(ctx context.Context, p secret.Provider, g grant) error {
 	if err != nil {
 		return err
 	}
+	for _, d := range deliveries {
+		if err := long(g.secret, "the value for "+d.Variable, d.Value); err != nil {
+			return err
+		}
+	}
+	parts, err := hidden(g.secret, given)
+	if err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sealed.Deliveries = append(f.sealed.Deliveries, deliveries...)
-	f.sealed.Hidden = append(f.sealed.Hidden, hidden(g.secret.Name, given)...)
+	f.sealed.Hidden = append(f.sealed.Hidden, parts...)
 	f.tell(g, given, leases)
 	return nil
 }

@@ -89,6 +89,7 @@ type lister struct {
 	dir     string
 	exclude []string // of the set in work
 	paths   []string
+	names   int // bytes of paths
 	limit   int
 	err     error // the first, which ends it all
 }
@@ -200,7 +201,8 @@ func (l *lister) add(path string) error {
 		}
 	}
 	l.paths = append(l.paths, rel)
-	if len(l.paths) >= l.limit {
+	l.names += len(rel)
+	if len(l.paths) >= l.limit || l.names > 2*initproto.MaxNames {
 		l.err = l.unique()
 	}
 	return l.err
@@ -210,7 +212,11 @@ func (l *lister) add(path string) error {
 func (l *lister) unique() error {
 	slices.Sort(l.paths)
 	l.paths = slices.Compact(l.paths)
-	if len(l.paths) > initproto.MaxEntries {
+	l.names = 0
+	for _, path := range l.paths {
+		l.names += len(path)
+	}
+	if len(l.paths) > initproto.MaxEntries || l.names > initproto.MaxNames {
 		return initproto.ErrTooMany
 	}
 	return nil

@@ -19,12 +19,18 @@ import (
 
 const maskHelp = `Hide a value in this job's log, from now on.
 
-usage: cleanroom-mask VALUE
+usage: cleanroom-mask [--] VALUE
        COMMAND | cleanroom-mask
 
-A value on standard input is not seen by other processes; one line end at its
-end is not part of it. When the command succeeds, whatever the job prints
-afterwards is shown without the value. When it fails nothing is hidden.
+A value on standard input is not seen by other processes, nor shown by set -x;
+one line end at its end is not part of it. When the command succeeds (exit code
+0), whatever the job prints afterwards, in its later steps too, is shown without
+the value, and without each of its lines of 8 bytes or more. When it fails (1,
+or 2 for wrong usage) nothing is hidden.
+
+A value has 8 bytes at least, white space not counted, and 64 KiB at most; a
+job can mask 1000 values of 256 KiB together. In a login shell that sets PATH
+anew the command is /.cleanroom/bin/cleanroom-mask.
 
 Example:
   TOKEN=$(./login)
@@ -34,13 +40,15 @@ Example:
 // maskCommand is cleanroom-mask.
 func maskCommand(args []string, in io.Reader, out, errs io.Writer) int {
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // the value is in our memory
-	switch {
-	case len(args) > 1:
-		fmt.Fprintln(errs, initproto.MaskName+": give one value, quoted; see --help")
-		return exitUsage
-	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
+	if len(args) == 2 && args[0] == "--" {
+		args = args[1:]
+	} else if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
 		io.WriteString(out, maskHelp)
 		return 0
+	}
+	if len(args) > 1 {
+		fmt.Fprintln(errs, initproto.MaskName+": give one value, quoted; see --help")
+		return exitUsage
 	}
 	value, err := givenValue(args, in)
 	if err == nil {

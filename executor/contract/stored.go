@@ -17,6 +17,10 @@ type Stored struct {
 	Paths     []string
 	Exclude   []string
 	Untracked bool
+	// Name of the artifact, which is its file's, or key of the cache.
+	Name string
+	// Raw is a file that is stored as it is: the uploader reads through a link.
+	Raw bool
 	// Statement is a file in the project's folder that the uploader itself may
 	// write while it stores (RUNNER_GENERATE_ARTIFACTS_METADATA).
 	Statement string
@@ -45,9 +49,9 @@ func (c *Call) Stored(stage string) ([]Stored, error) {
 	switch {
 	case strings.HasPrefix(stage, archivePrefix):
 		for _, cache := range job.Cache {
-			policy := os.Expand(cache.Policy, c.expander(job.fileNames(), nil))
-			if policy != "pull" && due(stage, cache.When) {
-				all = append(all, Stored{What: "cache", Paths: cache.Paths, Untracked: cache.Untracked})
+			get := c.expander(job.fileNames(), nil)
+			if os.Expand(cache.Policy, get) != "pull" && due(stage, cache.When) {
+				all = append(all, Stored{What: "cache", Name: os.Expand(cache.Key, get), Paths: cache.Paths, Untracked: cache.Untracked})
 			}
 		}
 	case strings.HasPrefix(stage, uploadPrefix):
@@ -57,7 +61,8 @@ func (c *Call) Stored(stage string) ([]Stored, error) {
 				what = "artifact"
 			}
 			if due(stage, a.When) {
-				all = append(all, Stored{What: what, Paths: a.Paths, Exclude: a.Exclude, Untracked: a.Untracked, Statement: statement(a.Name)})
+				all = append(all, Stored{What: what, Paths: a.Paths, Exclude: a.Exclude, Untracked: a.Untracked,
+					Name: a.Name, Raw: a.Format == "raw", Statement: statement(a.Name)})
 			}
 		}
 	}
@@ -70,7 +75,7 @@ func statement(artifact string) string {
 	if artifact == "" {
 		artifact = "default"
 	}
-	return artifact + "-metadata.json"
+	return artifact + statementEnd
 }
 
 // due says whether something with this `when:` is stored by a stage
@@ -116,7 +121,7 @@ func (c *Call) Expand(stored []Stored, env []byte) []Stored {
 	odd := slices.ContainsFunc(gitVariables, func(name string) bool { _, ok := known(name); return ok })
 	for i, s := range stored {
 		if s.Untracked && odd {
-			all = append(all, Stored{What: s.What, Paths: []string{"."}, Exclude: []string{".git/**"}})
+			all = append(all, Stored{What: s.What, Paths: []string{"."}})
 		}
 		all[i].Paths = nil
 		for _, p := range s.Paths {
@@ -133,16 +138,18 @@ func (c *Call) Expand(stored []Stored, env []byte) []Stored {
 				all[i].Exclude = append(all[i].Exclude, expanded)
 			}
 		}
-		if name, sure := expandWord(s.Statement, known); sure {
-			all[i].Statement = name
+		if name, sure := expandWord(s.Statement, known); sure && s.Statement != "" {
+			all[i].Statement, all[i].Name = name, strings.TrimSuffix(name, statementEnd)
 		}
 	}
 	return all
 }
 
-// gitVariables are those by which a job can have the uploader's git call more
-// files untracked than another git does: then all but git's own are.
-var gitVariables = []string{"HOME", "XDG_CONFIG_HOME", "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
+const statementEnd = "-metadata.json"
+
+// gitVariables are those by which a job can have the uploader's git, or what
+// it calls git, name other files untracked than another does: then any may be.
+var gitVariables = []string{"PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "HOME", "XDG_CONFIG_HOME", "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
 	"GIT_CONFIG", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 
 // Bounds of expanding a word, which is arithmetic too: a longer one means

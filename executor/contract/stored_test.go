@@ -12,22 +12,22 @@ func TestStored(t *testing.T) {
 	c := callWith(t, map[string]string{"POLICY": "pull"}, `,
 		"artifacts": [
 			{"name": "all", "paths": ["out/", "$HOME/x"], "exclude": ["out/*.log"], "when": "always"},
-			{"paths": ["report.xml"], "artifact_type": "junit", "when": "on_failure"},
+			{"paths": ["report.xml"], "artifact_type": "junit", "artifact_format": "raw", "when": "on_failure"},
 			{"paths": [".env"], "artifact_type": "dotenv"},
 			{"untracked": true, "artifact_type": "archive", "when": "on_success"},
 			{"artifact_type": "nothing", "when": "always"}],
 		"cache": [
 			{"key": "a", "paths": ["lib/"]},
-			{"key": "b", "paths": ["always/"], "policy": "push", "when": "always"},
+			{"key": "b-$POLICY", "paths": ["always/"], "policy": "push", "when": "always"},
 			{"key": "c", "paths": ["never/"], "policy": "pull"},
 			{"key": "d", "paths": ["never/"], "policy": "$POLICY"},
 			{"key": "e", "untracked": true, "policy": "pull-push", "when": "on_failure"}]`)
 	const unnamed = "default-metadata.json"
-	out := Stored{What: "artifact", Paths: []string{"out/", "$HOME/x"}, Exclude: []string{"out/*.log"}, Statement: "all-metadata.json"}
-	junit := Stored{What: "junit", Paths: []string{"report.xml"}, Statement: unnamed}
+	out := Stored{What: "artifact", Paths: []string{"out/", "$HOME/x"}, Exclude: []string{"out/*.log"}, Name: "all", Statement: "all-metadata.json"}
+	junit := Stored{What: "junit", Paths: []string{"report.xml"}, Raw: true, Statement: unnamed}
 	dotenv, untracked := Stored{What: "dotenv", Paths: []string{".env"}, Statement: unnamed}, Stored{What: "artifact", Untracked: true, Statement: unnamed}
-	lib, always := Stored{What: "cache", Paths: []string{"lib/"}}, Stored{What: "cache", Paths: []string{"always/"}}
-	failed := Stored{What: "cache", Untracked: true}
+	lib, always := Stored{What: "cache", Name: "a", Paths: []string{"lib/"}}, Stored{What: "cache", Name: "b-pull", Paths: []string{"always/"}}
+	failed := Stored{What: "cache", Name: "e", Untracked: true}
 	for stage, want := range map[string][]Stored{
 		StageUploadArtifactsOnSuccess: {out, dotenv, untracked},
 		StageUploadArtifactsOnFailure: {out, junit},
@@ -132,15 +132,15 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s with %q: %+v, want %q", test.path, test.env, got, test.want)
 		}
 	}
-	got := c.Expand([]Stored{{Exclude: []string{"$OUT/*.log", "$NEW", "x"}, Statement: "$OUT-metadata.json"}}, nil)
-	if !slices.Equal(got[0].Exclude, []string{"dist/*.log", "x"}) || got[0].Statement != "dist-metadata.json" {
+	got := c.Expand([]Stored{{Exclude: []string{"$OUT/*.log", "$NEW", "x"}, Name: "$OUT", Statement: "$OUT-metadata.json"}}, nil)
+	if !slices.Equal(got[0].Exclude, []string{"dist/*.log", "x"}) || got[0].Statement != "dist-metadata.json" || got[0].Name != "dist" {
 		t.Errorf("%+v", got)
 	}
 	untracked := []Stored{{What: "artifact", Untracked: true}}
 	if got := c.Expand(untracked, nil); len(got) != 1 {
 		t.Errorf("%+v", got)
 	}
-	if got := c.Expand(untracked, []byte("GIT_INDEX_FILE=/dev/null\n")); len(got) != 2 || !slices.Equal(got[1].Paths, []string{"."}) || !slices.Equal(got[1].Exclude, []string{".git/**"}) {
+	if got := c.Expand(untracked, []byte("GIT_INDEX_FILE=/dev/null\n")); len(got) != 2 || !slices.Equal(got[1].Paths, []string{"."}) || len(got[1].Exclude) > 0 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -39,17 +39,18 @@ const (
 
 // Broken is why something that looks packed was not looked into: no unpacker
 // makes anything of it. Files of archive libraries' own tests are so.
-const Broken = "it is broken, or packed in a way that is not known"
+const Broken = "it is broken"
 
 // Why else something was not looked into.
 const (
-	tooBig       = "it unpacks to more than is looked at: a bomb, or a very large file"
+	tooBig       = "it unpacks to more than 200 times its size (and 256 MiB), or 16 GiB: a bomb, or a very large file"
 	tooMany      = "it has too many members"
 	tooDeep      = "it is packed deeper than is looked at"
 	tooHungry    = "it needs too much memory to be unpacked"
 	encrypted    = "it is encrypted"
 	unreachable  = "a directory of a zip points to where no member is, or where it cannot be read again"
 	otherArchive = "%s is not looked into"
+	otherPacking = "it is packed in a way that is not looked into"
 	otherMethod  = "zip method %d is not looked into"
 	moreFindings = "no more findings in this file are shown, and its rest was not searched"
 )

@@ -46,7 +46,7 @@ var foreign = []struct{ magic, name string }{
 	{"\x1f\x9d", "compress"},
 	{"MSCF\x00\x00\x00\x00", "cab"},
 	{"hsqs", "squashfs"},
-	{"cc=2,", "the cache of a pip before 2018"},
+	{"cc=2,\x78", "the cache of a pip before 2018"}, // zlib follows
 }
 
 // lookout is the search for one signature.

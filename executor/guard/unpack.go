@@ -11,7 +11,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-var errBroken = errors.New(Broken)
+var (
+	errBroken = errors.New(Broken)
+	errOther  = errors.New(otherPacking)
+)
 
 // unpacker gives what is packed in in.
 type unpacker func(in *bufio.Reader, u *unpacked) (io.Reader, error)
@@ -106,6 +109,8 @@ func (c *content) unpack(open unpacker, sure bool, name ...string) {
 	case err == errHungry && (sure || inner.end() > 0):
 		c.s.unsearched(inner.names, tooHungry)
 	case err == errHungry, err == errFull, err == io.ErrUnexpectedEOF, c.err != nil:
+	case sure && errors.Is(err, errOther):
+		c.s.unsearched(inner.names, otherPacking)
 	case sure:
 		c.s.unsearched(inner.names, Broken)
 	}
@@ -251,6 +256,8 @@ func (z zstdReader) Read(p []byte) (int, error) {
 		err = io.EOF
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		err = errHungry
+	case errors.Is(err, zstd.ErrUnknownDictionary):
+		err = errOther
 	}
 	return n, err
 }

@@ -124,7 +124,7 @@ func (x *xzReader) open() error {
 	filter, length := number(), number()
 	code, err := h.ReadByte()
 	if b[0]&3 != 0 || filter != 0x21 || length != 1 || err != nil {
-		return errBroken
+		return errOther // one that unpacks, with other filters, for all we know
 	}
 	dict, err := lzma.DecodeDictCap(code)
 	if err != nil {

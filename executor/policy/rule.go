@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -68,6 +69,11 @@ func compileRule(source config.Rule, k known) (rule, error) {
 			if err := glob.Check(pattern); err != nil {
 				return rule{}, fmt.Errorf("%s: %w", list.key, err)
 			}
+		}
+	}
+	for _, pattern := range source.Warn {
+		if path.Clean(pattern) != pattern || strings.HasPrefix(pattern, "/") || strings.HasPrefix(pattern, "../") {
+			return rule{}, fmt.Errorf("warn: %s matches no file: write globs relative to the project's folder, like tests/fixtures/**", shortQuote(pattern))
 		}
 	}
 	for _, name := range source.Secrets {

@@ -10,12 +10,14 @@ const (
 	command = "::add-mask::"
 	// maskName is what is shown where a value was that a line added.
 	maskName = "add-mask"
-	// maxMask bounds a value that a line adds, in bytes, and maxMasks how many
-	// lines add one: each makes the forms to be compiled anew, and whoever
-	// writes the log may not slow us down for ever. What comes after is hidden
-	// in its line, and the line says that it is not heeded.
-	maxMask  = 64 << 10
-	maxMasks = 256
+	// maxMask bounds a value that a line adds, in bytes, maxMasks how many lines
+	// add one, and maxMasked all values together: each makes the forms to be
+	// compiled anew, a byte takes a few hundred of memory, and whoever writes the
+	// log may not slow us down for ever. What comes after is hidden in its line,
+	// and the line says that it is not heeded.
+	maxMask   = 64 << 10
+	maxMasks  = 256
+	maxMasked = 128 << 10
 )
 
 // masks finds lines that add a value to hide.
@@ -25,6 +27,7 @@ type masks struct {
 	inside    bool   // the command is complete: what comes up to the line's end is a value
 	value     []byte // of it, at most maxMask and one byte
 	count     int
+	bytes     int             // of the values that lines added
 	known     map[string]bool // values that lines added
 	fresh     []Secret        // those that Masked was not told of
 }
@@ -110,7 +113,7 @@ func (s *stream) mask() {
 	case len(value) > maxMask:
 		reason = "value too long"
 	case m.known[value]: // a script masks what it made each time that it runs
-	case m.count == maxMasks:
+	case m.count == maxMasks || m.bytes+len(value) > maxMasked:
 		reason = "too many of them"
 	default:
 		// Whoever follows GitHub's runner escapes line ends and %.
@@ -124,6 +127,7 @@ func (s *stream) mask() {
 			break
 		}
 		m.count++
+		m.bytes += len(value)
 		for _, secret := range secrets {
 			if !m.known[secret.Value] {
 				m.known[secret.Value] = true

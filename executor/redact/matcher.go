@@ -56,7 +56,7 @@ func allForms(secrets []Secret, o Options) (all []form, err error) {
 	least := cmp.Or(o.MinLength, DefaultMinLength)
 	var short []error
 	for _, s := range secrets {
-		size := len(bare(s.Value, true))
+		size := Size(s.Value)
 		if size == 0 || size < least && !s.AllowShort {
 			short = append(short, fmt.Errorf("%s: %w: it has %d bytes that count, %d are needed", s.Name, ErrShort, size, least))
 			continue

@@ -59,6 +59,18 @@ func Deliver(s config.Secret, given Issued, stages []string) ([]Delivery, error)
 	return all, nil
 }
 
+// Used says whether a field of a provider's answer is part of what the job
+// gets.
+func Used(s config.Secret, field string, given Issued) bool {
+	changed := maps.Clone(given.Fields)
+	changed[field] += "changed"
+	return slices.ContainsFunc(s.Deliver, func(d config.Deliver) bool {
+		was, err1 := render(d.Value, given.Fields)
+		is, err2 := render(d.Value, changed)
+		return err1 != nil || err2 != nil || was != is
+	})
+}
+
 func render(text string, fields map[string]string) (string, error) {
 	known := strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
 	if text == "" {

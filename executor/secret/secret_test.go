@@ -98,7 +98,7 @@ func TestGets(t *testing.T) {
 func TestSealed(t *testing.T) {
 	dir, key := t.TempDir(), [32]byte{1, 2, 3}
 	want := &secret.Sealed{Until: time.Now().UTC().Round(0), Deliveries: []secret.Delivery{{Secret: "S", Variable: "V", Value: "canary-value", Stages: []string{"script"}}, {Secret: "K", File: "k", Value: "\xff\x00 keys are bytes"}},
-		Hidden: []secret.Hidden{{Name: "K", Value: "\xfe\xff", Added: true}},
+		Hidden:   []secret.Hidden{{Name: "K", Value: "\xfe\xff", Added: true}},
 		Renewals: []secret.Renewal{{Secret: "S", Lease: secret.Lease{ID: "x", Credential: []byte("canary-credential")}}}}
 	if err := want.Save(dir, room, key); err != nil {
 		t.Fatal(err)

@@ -36,14 +36,17 @@ type Entry struct {
 // Bounds of a list.
 const (
 	MaxEntries = 1_000_000
-	MaxPath    = 4095 // PATH_MAX without its zero byte
+	// MaxNames bounds the paths and targets of a list together, in bytes: who
+	// asks keeps them.
+	MaxNames = 128 << 20
+	MaxPath  = 4095 // PATH_MAX without its zero byte
 
 	maxSets  = 1000
 	listSize = 32 << 10 // when a batch of entries is sent
 )
 
-// ErrTooMany is a list that would be longer than MaxEntries.
-var ErrTooMany = fmt.Errorf("more than %d files are chosen: choose fewer, or put them into an archive first", MaxEntries)
+// ErrTooMany is a list that would be longer than MaxEntries or MaxNames.
+var ErrTooMany = fmt.Errorf("more than %d files, or %d MiB of their paths, are chosen: choose fewer, or put them into an archive first", MaxEntries, MaxNames>>20)
 
 // types are all that a file may be.
 var types = map[fs.FileMode]bool{0: true, fs.ModeDir: true, fs.ModeSymlink: true, fs.ModeNamedPipe: true, fs.ModeSocket: true,
@@ -175,7 +178,7 @@ func (c *Client) List(ctx context.Context, dir string, sets []FileSet, each func
 
 // listed reads the answer.
 func (c *Client) listed(each func(Entry) error) (note string, err error) {
-	last, count := "", int64(0)
+	last, count, names := "", int64(0), 0
 	for {
 		t, p, err := c.next()
 		if err != nil {
@@ -186,7 +189,8 @@ func (c *Client) listed(each func(Entry) error) (note string, err error) {
 		case frameEntries:
 			for len(d.b) > 0 {
 				e := d.entry()
-				if count++; d.err == nil && (e.Path <= last || count > MaxEntries) {
+				names += len(e.Path) + len(e.Target)
+				if count++; d.err == nil && (e.Path <= last || count > MaxEntries || names > MaxNames) {
 					d.fail("a list that is not sorted, or too long")
 				}
 				if d.err != nil {
@@ -228,7 +232,7 @@ func (c *session) list(p []byte) error {
 	}
 	go func() {
 		var batch encoder
-		count := int64(0)
+		count, names := int64(0), 0
 		flush := func() error {
 			if len(batch.b) == 0 {
 				return nil
@@ -238,7 +242,8 @@ func (c *session) list(p []byte) error {
 			return err
 		}
 		note, err := c.srv.Handler.List(ctx, l.dir, l.sets, func(e Entry) error {
-			if count++; count > MaxEntries {
+			names += len(e.Path) + len(e.Target)
+			if count++; count > MaxEntries || names > MaxNames {
 				return ErrTooMany
 			}
 			e.encode(&batch)

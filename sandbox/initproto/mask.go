@@ -78,13 +78,13 @@ func (m *maskTaker) answer(p []byte) error {
 }
 
 // refusal is what the job reads of err, empty for nil. It never quotes what it
-// is about (of a few letters nobody could tell whether it does).
+// is about (of a short word nobody could tell whether it does).
 func refusal(err error, value string) string {
 	if err == nil {
 		return ""
 	}
 	text := clean(err.Error())
-	if text == "" || len(value) > 3 && strings.Contains(text, clean(value)) {
+	if text == "" || len(value) >= 6 && strings.Contains(text, clean(value)) {
 		return "the driver did not take the value"
 	}
 	return text
