@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cleanroom/config"
+	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
 	"cleanroom/executor/secret/hostkey"
 	"cleanroom/executor/secret/provider"
@@ -27,48 +28,80 @@ type Ended struct {
 	Evidence sandbox.Evidence
 }
 
+// finisher ends rooms.
+type finisher struct {
+	config config.Config
+	engine sandbox.Engine
+	by     string // who: the command
+}
+
 // Finish ends a room, whoever made it and whatever became of it: its leases
-// are revoked, its sealed secrets and everything on the engine are removed.
+// are revoked, its sealed secrets, everything on the engine, and what a killed
+// runner left of the job are removed. What was done is kept for Endings.
 // It can be called again and again. Another process may work on the leases: the
 // room is wiped all the same, and the error is secret.ErrLocked.
-func Finish(ctx context.Context, c config.Config, engine sandbox.Engine, room string) (Ended, error) {
-	journal, err := secret.Find(c.DataDir, room, lockTime)
+func (f finisher) Finish(ctx context.Context, room, why string) (Ended, error) {
+	journal, err := secret.Find(f.config.DataDir, room, lockTime)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return finish(ctx, c, engine, room, journal, err)
+	return f.finish(ctx, room, why, journal, err)
 }
 
 // finish is Finish with the journal in our hands; nil where there is none.
-func finish(ctx context.Context, c config.Config, engine sandbox.Engine, room string, journal *secret.Journal, err error) (Ended, error) {
-	failed := []error{err, nil, nil, nil}
-	var ended Ended
-	wiped := make(chan struct{})
-	go func() {
-		defer close(wiped)
-		ended.Evidence, failed[1] = engine.Wipe(ctx, room)
-	}()
+func (f finisher) finish(ctx context.Context, room, why string, journal *secret.Journal, err error) (Ended, error) {
+	began := time.Now()
+	ended, err := f.end(ctx, room, journal, err)
+	record := newEnding(room, f.by, why, began, ended, err)
 	if journal != nil {
-		ended.Leases, failed[2] = revoke(ctx, c, journal)
-	}
-	<-wiped
-	failed[3] = secret.Discard(c.StateDir, room)
-	err = errors.Join(failed...)
-	if journal != nil { // it goes last: while it is there, reap knows of the room
-		if err == nil {
-			err = journal.Close()
+		record.Job, record.Project, record.Began = journal.Head.Job, journal.Head.Project, journal.Head.Began
+		if err == nil { // it goes last: while it is there, reap knows of the room
+			err = errors.Join(record.keep(f.config.DataDir), journal.Close())
 		} else {
-			err = errors.Join(err, journal.Keep())
+			err = errors.Join(err, record.keep(f.config.DataDir), journal.Keep())
 		}
+	} else if len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 || err != nil {
+		err = errors.Join(err, record.keep(f.config.DataDir))
 	}
 	return ended, err
 }
 
+func (f finisher) end(ctx context.Context, room string, journal *secret.Journal, err error) (Ended, error) {
+	failed := []error{err, nil, nil, nil, nil}
+	var ended Ended
+	wiped := make(chan struct{})
+	go func() {
+		defer close(wiped)
+		ended.Evidence, failed[1] = f.engine.Wipe(ctx, room)
+	}()
+	if journal != nil {
+		ended.Leases, failed[2] = revoke(ctx, f.config, journal)
+	}
+	<-wiped
+	host := func(at int, kind, name string, remove func() (bool, error)) {
+		removed, err := remove()
+		switch failed[at] = err; {
+		case err != nil:
+			ended.Evidence.Left = append(ended.Evidence.Left, sandbox.Item{Kind: kind, Name: name, Why: err.Error()})
+		case removed:
+			ended.Evidence.Removed = append(ended.Evidence.Removed, sandbox.Item{Kind: kind, Name: name})
+		}
+	}
+	host(3, "sealed secrets", room, func() (bool, error) { return secret.Discard(f.config.StateDir, room) })
+	if journal != nil && journal.Head.Runner.Gone() { // a living runner removes it itself, after cleanup
+		host(4, "runner's folder", journal.Head.Temp, func() (bool, error) { return contract.RemoveTemp(journal.Head.Temp) })
+	}
+	return ended, errors.Join(failed...)
+}
+
 // revoke takes back what a journal holds; the caller closes it.
 func revoke(ctx context.Context, c config.Config, journal *secret.Journal) ([]secret.Ending, error) {
-	host, err := hostkey.Open(c.DataDir)
-	if err != nil {
-		return nil, err
+	var host secret.Sealer
+	if len(journal.Open) > 0 {
+		var err error
+		if host, err = hostkey.Open(c.DataDir); err != nil {
+			return nil, err
+		}
 	}
 	return journal.Revoke(ctx, host, provider.Opener(c.DataDir), revokeTime)
 }

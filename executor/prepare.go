@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -32,6 +33,7 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 		return err
 	}
 	began := time.Now()
+	defer x.reapBeside(ctx)()
 	x.sayf("Room %s, profile %s", name, spec.Profile)
 	sealed, err := x.fetch(ctx, name, key, job, who, grants, spec.Deadline)
 	if err != nil {
@@ -54,4 +56,19 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	x.sayf("Room is ready (%.1f s)", time.Since(began).Seconds())
 	x.Log.WithField("seconds", time.Since(began).Seconds()).Info("room made")
 	return nil
+}
+
+// reapBeside ends what earlier jobs left behind, while this one's room is made
+// and no longer. Its failures are the admin's to hear of, not this job's.
+func (x *Executor) reapBeside(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	r := &Reaper{Config: x.Config, Engine: x.Engine, Log: x.Log, Out: io.Discard}
+	go func() {
+		defer close(done)
+		if err := r.Quick(ctx); err != nil && ctx.Err() == nil {
+			x.Log.WithError(err).Error("rooms of earlier jobs are not ended: run `cleanroom reap`")
+		}
+	}()
+	return func() { cancel(); <-done }
 }

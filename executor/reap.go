@@ -43,7 +43,27 @@ func (r *Reaper) Reap(ctx context.Context) error {
 			failed = append(failed, r.byLabel(ctx, room.Name))
 		}
 	}
-	return errors.Join(append(failed, r.sweep(ctx))...)
+	return errors.Join(append(failed, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()))...)
+}
+
+// again is how long the passes of prepares leave a room alone that could not
+// be ended: its provider may be away for hours, and jobs come by the second.
+const again = 5 * time.Minute
+
+// Quick is the pass of a prepare, beside its own work: it ends the rooms whose
+// journals say that their job is over, and leaves all else to Reap.
+func (r *Reaper) Quick(ctx context.Context) error {
+	journals, err := secret.Rooms(r.Config.DataDir)
+	failed := []error{err}
+	for _, room := range journals {
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(lastEnding(r.Config.DataDir, room)) > again {
+			failed = append(failed, r.byJournal(ctx, room))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // byJournal ends a room if its journal, which is ours alone meanwhile, says
@@ -64,8 +84,10 @@ func (r *Reaper) byJournal(ctx context.Context, room string) error {
 		return journal.Keep()
 	}
 	r.Log.WithField("room", room).WithField("why", why).Info("job is over")
-	return r.told(room, func() (Ended, error) { return finish(ctx, r.Config, r.Engine, room, journal, nil) })
+	return r.told(room, func() (Ended, error) { return r.finisher("reap").finish(ctx, room, why, journal, nil) })
 }
+
+func (r *Reaper) finisher(by string) finisher { return finisher{r.Config, r.Engine, by} }
 
 // byLabel ends a room that had no journal a moment ago. One that is there now
 // is of a prepare that has just begun.
@@ -77,12 +99,14 @@ func (r *Reaper) byLabel(ctx context.Context, room string) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return r.told(room, func() (Ended, error) { return finish(ctx, r.Config, r.Engine, room, nil, nil) })
+	return r.told(room, func() (Ended, error) {
+		return r.finisher("reap").finish(ctx, room, "its deadline has passed", nil, nil)
+	})
 }
 
 // End ends one room now, whatever runs in it, and says what that was.
 func (r *Reaper) End(ctx context.Context, room string) error {
-	return r.told(room, func() (Ended, error) { return Finish(ctx, r.Config, r.Engine, room) })
+	return r.told(room, func() (Ended, error) { return r.finisher("room wipe").Finish(ctx, room, "an admin said so") })
 }
 
 func (r *Reaper) told(room string, end func() (Ended, error)) error {

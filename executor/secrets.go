@@ -38,20 +38,21 @@ const maxVariables = 1 << 20
 const filesVariable = "CLEANROOM_SECRETS_DIR"
 
 // fetch has every granted secret issued for this job, and seals the values in
-// the state folder. Each lease is in the journal before it is used.
+// the state folder. Each lease is in the journal before it is used; the journal
+// is there before the room is.
 func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *contract.Job, s standing, grants []grant, deadline time.Time) (*secret.Sealed, error) {
 	if err := x.forget(ctx, room); err != nil {
 		return nil, err
 	}
 	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime), Waivers: s.waivers}
-	if len(grants) == 0 {
-		return sealed, sealed.Save(x.Config.StateDir, room, key)
+	var host secret.Sealer
+	if len(grants) > 0 {
+		var err error
+		if host, err = hostkey.Open(x.Config.DataDir); err != nil {
+			return nil, err
+		}
 	}
-	host, err := hostkey.Open(x.Config.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	head := secret.Head{Room: room, Job: job.ID, Project: s.project(job), Began: time.Now(), Deadline: deadline, Clock: contract.ClockIn(time.Until(deadline))}
+	head := secret.Head{Room: room, Job: job.ID, Project: s.project(job), Began: time.Now(), Deadline: deadline, Clock: contract.ClockIn(time.Until(deadline)), Temp: x.Call.TmpDir}
 	if runner := contract.Runner(); runner.String() == x.Call.Runner { // else it is a wrapper, gone with this stage
 		head.Runner = runner
 	}
@@ -61,8 +62,10 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	}
 	f := &fetcher{Executor: x, sealed: sealed, journal: journal, standing: s,
 		job: secret.Job{ID: job.ID, Project: head.Project, Room: room}}
-	err = f.all(ctx, grants)
-	if err = errors.Join(err, journal.Close()); err != nil {
+	if err := f.all(ctx, grants); err != nil {
+		return nil, errors.Join(err, journal.Close())
+	}
+	if err := journal.Keep(); err != nil { // without a lease, too: by it reap knows whose room it is
 		return nil, err
 	}
 	return sealed, sealed.Save(x.Config.StateDir, room, key)
@@ -80,7 +83,7 @@ func (s standing) project(job *contract.Job) string {
 // forget ends what a prepare before this one was given: the runner may try
 // again without a cleanup.
 func (x *Executor) forget(ctx context.Context, room string) error {
-	if err := secret.Discard(x.Config.StateDir, room); err != nil {
+	if _, err := secret.Discard(x.Config.StateDir, room); err != nil {
 		return err
 	}
 	journal, err := secret.Find(x.Config.DataDir, room, lockTime)

@@ -193,9 +193,9 @@ type Evidence struct {
 
 // Item is one thing on the engine or on the host.
 type Item struct {
-	Kind string // container, volume, network, file
-	Name string
-	Why  string // of one that is left
+	Kind string `json:"kind"` // container, volume, network, file
+	Name string `json:"name"`
+	Why  string `json:"why,omitempty"` // of one that is left
 }
 
 // RoomInfo is a room as the engine's labels tell it.

@@ -48,7 +48,7 @@ func roomCommand(g *globals) *cobra.Command {
 		},
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(list, roomWipe(g))
+	c.AddCommand(list, roomShow(g), roomWipe(g))
 	return c
 }
 
@@ -158,9 +158,9 @@ func reapCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "reap", Short: "End rooms whose job is over: revoke their leases, wipe them", Args: cobra.NoArgs,
 		Long: "End rooms whose job is over and that no cleanup has ended: their leases are revoked, and all of them is\n" +
-			"wiped. A job is over when its deadline (job timeout and an hour) has passed, or, where the room has leases,\n" +
-			"as soon as the runner's process is gone. What cannot be revoked now stays in the journal for the next time.",
-		Example: "  cleanroom reap",
+			"wiped. A job is over when its cleanup failed, the runner's process is gone, or its deadline (job timeout and an\n" +
+			"hour) has passed. What cannot be revoked now stays in the journal for the next time.",
+		Example: "  cleanroom reap\n  cleanroom install-timer # has systemd call it",
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, done, err := g.reaper(c)
 			if err != nil {

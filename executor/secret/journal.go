@@ -26,8 +26,8 @@ var ErrLocked = errors.New("another process works on this journal")
 // maxJournal bounds a journal, in bytes: more leases than any job has.
 const maxJournal = 64 << 20
 
-// Head is the first line of a journal: whose leases they are, and when
-// anyone may revoke them.
+// Head is the first line of a journal: whose room and leases they are, and
+// when anyone may end them.
 type Head struct {
 	Room     string                 `json:"room"`
 	Job      int64                  `json:"job"`
@@ -36,6 +36,7 @@ type Head struct {
 	Deadline time.Time              `json:"deadline"`
 	Clock    contract.Clock         `json:"clock,omitzero"`  // when the deadline is by a clock that nobody sets
 	Runner   contract.RunnerProcess `json:"runner,omitzero"` // zero: not known
+	Temp     string                 `json:"temp,omitempty"`  // the runner's own folder of the job
 }
 
 // stillborn is how old a journal without a head must be before it counts as
@@ -97,8 +98,8 @@ type Sealer interface {
 	Unseal(sealed []byte, context string) ([]byte, error)
 }
 
-// Journal is the list of one room's leases, on disk and locked: it survives
-// a reboot, and a kill at any instant.
+// Journal says that there is a room, and is the list of its leases; on disk
+// and locked: it survives a reboot, and a kill at any instant.
 type Journal struct {
 	Head    Head
 	Open    []Entry // leases not ended yet, in the order of their issue

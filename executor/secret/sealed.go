@@ -161,15 +161,18 @@ func Unseal(stateDir, room string, key [32]byte) (*Sealed, error) {
 	return &s, nil
 }
 
-// Discard removes what Save wrote for a room, whole or half.
-func Discard(stateDir, room string) error {
+// Discard removes what Save wrote for a room, whole or half, and says whether
+// there was something.
+func Discard(stateDir, room string) (removed bool, failed error) {
 	path := sealedPath(stateDir, room)
 	found, _ := filepath.Glob(path + ".*") // what a killed Save left
-	var failed error
 	for _, one := range append(found, path) {
-		if err := os.Remove(one); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch err := os.Remove(one); {
+		case err == nil:
+			removed = true
+		case !errors.Is(err, fs.ErrNotExist):
 			failed = errors.Join(failed, err)
 		}
 	}
-	return failed
+	return removed, failed
 }

@@ -137,13 +137,13 @@ func TestSealed(t *testing.T) {
 		}
 	}
 	os.WriteFile(path+".0011", nil, 0o600) // a killed Save's
-	if err := secret.Discard(dir, room); err != nil {
+	if _, err := secret.Discard(dir, room); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(path + "*"); len(left) != 1 { // other room's
 		t.Errorf("left %q", left)
 	}
-	if err := secret.Discard(dir, room); err != nil {
+	if _, err := secret.Discard(dir, room); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := secret.Unseal(dir, room, key); err == nil { // a stage must not run without what it was granted
