@@ -58,17 +58,28 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	return nil
 }
 
-// reapBeside ends what earlier jobs left behind, while this one's room is made
-// and no longer. Its failures are the admin's to hear of, not this job's.
+// reapTime is how long a job waits for the room of an earlier one to be ended
+// when its own is ready, in a pass that has begun.
+const reapTime = 2 * time.Second
+
+// reapBeside ends what earlier jobs left behind, while this one's room is
+// made. Its failures are the admin's to hear of, not this job's.
 func (x *Executor) reapBeside(ctx context.Context) (stop func()) {
+	next, enough := context.WithCancel(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	r := &Reaper{Config: x.Config, Engine: x.Engine, Log: x.Log, Out: io.Discard}
 	go func() {
 		defer close(done)
-		if err := r.Quick(ctx); err != nil && ctx.Err() == nil {
+		if err := r.Quick(ctx, next); err != nil {
 			x.Log.WithError(err).Error("rooms of earlier jobs are not ended: run `cleanroom reap`")
 		}
 	}()
-	return func() { cancel(); <-done }
+	return func() {
+		enough()
+		late := time.AfterFunc(reapTime, cancel)
+		<-done
+		late.Stop()
+		cancel()
+	}
 }

@@ -51,12 +51,13 @@ func (r *Reaper) Reap(ctx context.Context) error {
 const again = 5 * time.Minute
 
 // Quick is the pass of a prepare, beside its own work: it ends the rooms whose
-// journals say that their job is over, and leaves all else to Reap.
-func (r *Reaper) Quick(ctx context.Context) error {
+// journals say that their job is over, and leaves all else to Reap. It begins
+// with no room once next has ended.
+func (r *Reaper) Quick(ctx, next context.Context) error {
 	journals, err := secret.Rooms(r.Config.DataDir)
 	failed := []error{err}
 	for _, room := range journals {
-		if ctx.Err() != nil {
+		if next.Err() != nil {
 			break
 		}
 		if time.Since(lastEnding(r.Config.DataDir, room)) > again {

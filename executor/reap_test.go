@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,4 +94,62 @@ func TestRevokingFails(t *testing.T) {
 	if err := (&Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}).Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
 		t.Errorf("%v, %d leases, %s", err, leases(t, ledger), &out)
 	}
+}
+
+// TestPrepareReaps: the next job's prepare ends what a killed runner left, and
+// does not touch what may still run, nor what it could not end a moment ago.
+func TestPrepareReaps(t *testing.T) {
+	j, ledger := withSecrets(t)
+	j.spec()
+	next := func(room string, wait bool) {
+		t.Helper()
+		x := j.executor()
+		x.Call.Room = room
+		x.Call.Variables[SecretsVariable] = ""
+		x.Engine = slowEngine{j.engine, func() {
+			for end := time.Now().Add(20 * time.Second); wait && leases(t, ledger) > 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Error("the prepare of the next job ends nothing")
+					return
+				}
+			}
+		}}
+		if err := x.PrepareStage(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next("cr-a1b2c3d4e-4712-0123456789", false)
+	if n := leases(t, ledger); n != 1 {
+		t.Fatalf("%d leases of a job that may still run", n)
+	}
+	aged(t, j, func(h *secret.Head) { h.Runner = contract.Runner(); h.Runner.Start++ })
+	tried := Ending{Room: testRoom, At: time.Now()}
+	if err := tried.keep(j.config.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	next("cr-a1b2c3d4e-4713-0123456789", false)
+	if n := leases(t, ledger); n != 1 {
+		t.Fatalf("%d leases: it was tried again at once", n)
+	}
+	old := time.Now().Add(-again - time.Second)
+	if err := os.Chtimes(filepath.Join(j.config.DataDir, "ended", testRoom+".jsonl"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	next("cr-a1b2c3d4e-4714-0123456789", true)
+	all, err := Endings(j.config.DataDir, testRoom)
+	if err != nil || len(all) != 2 || all[1].Why != "its runner is gone" || !all[1].Complete || len(all[1].Leases) != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	unseen(t, j)
+}
+
+// slowEngine makes no room before something else has happened.
+type slowEngine struct {
+	*fakeEngine
+	wait func()
+}
+
+func (e slowEngine) Make(ctx context.Context, s sandbox.Spec, w io.Writer) error {
+	e.wait()
+	return e.fakeEngine.Make(ctx, s, w)
 }

@@ -155,8 +155,8 @@ func TestCancelWhilePreparing(t *testing.T) {
 }
 
 // TestRunnerIsKilled: nobody is left to tell the driver, so it notices by
-// itself and ends its stage. The room stands until somebody wipes it, and
-// `cleanroom room` shows and wipes it.
+// itself and ends its stage. The room stands until the next prepare or reap
+// ends it, with what the runner left of the job.
 func TestRunnerIsKilled(t *testing.T) {
 	s := install(t, rig.RunnerOptions{Config: graceful})
 	id := s.submit(gitlab.JobSpec{Script: stubborn})
@@ -177,9 +177,25 @@ func TestRunnerIsKilled(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	s.cleanroom("room", "wipe", name)
-	if err := os.RemoveAll(s.runner.TempDir()); err != nil { // the runner's own, which a killed one leaves
-		t.Error(err)
+	if out := s.cleanroom("reap"); !strings.Contains(out, name+": removed ") {
+		t.Errorf("reap says %q", out)
+	}
+	s.runnerLeftNothing()
+	if out := s.cleanroom("room", "show", strconv.FormatInt(id, 10)); !strings.Contains(out, "by reap") || !strings.Contains(out, "its runner is gone") ||
+		!strings.Contains(out, "yes, nothing is left") || !strings.Contains(out, "container "+name+"-job") || !strings.Contains(out, "runner's folder ") {
+		t.Errorf("the evidence is:\n%s", out)
+	}
+}
+
+// runnerLeftNothing of its jobs: response and scripts, with variables in the
+// clear, which a killed one leaves.
+func (s *site) runnerLeftNothing() {
+	s.t.Helper()
+	if left, err := filepath.Glob(filepath.Join(s.runner.TempDir(), "custom-executor*")); err != nil || len(left) > 0 {
+		s.t.Errorf("%q, %v", left, err)
+	}
+	if err := os.RemoveAll(s.runner.TempDir()); err != nil {
+		s.t.Error(err)
 	}
 }
 

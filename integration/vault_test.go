@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -233,9 +232,7 @@ func TestRunnerIsKilledWithALease(t *testing.T) {
 	for v.running("cleanroom") {
 		time.Sleep(100 * time.Millisecond)
 	}
-	if err := os.RemoveAll(v.runner.TempDir()); err != nil { // the runner's own, which a killed one leaves
-		t.Error(err)
-	}
+	v.runnerLeftNothing()
 }
 
 // TestReapAfterAFailedCleanup: Vault was away; the runner lives on, and reap
@@ -303,9 +300,7 @@ func TestCleanupIsKilledAnywhere(t *testing.T) {
 	_ = v.runner.Wait()
 	v.cleanroom("reap")
 	v.revoked()
-	if err := os.RemoveAll(v.runner.TempDir()); err != nil { // the runner's own, which a killed one leaves
-		t.Error(err)
-	}
+	v.runnerLeftNothing()
 }
 
 // killAnywhere kills a command of the driver at random instants of its life,
