@@ -19,7 +19,7 @@ import (
 func roomShow(g *globals) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "show JOB|ROOM", Short: "Show how a job's room ended: what was removed, what was left, its leases", Args: cobra.ExactArgs(1),
+		Use: "show JOB|ROOM", Short: "Show how the rooms of a job ended", Args: cobra.ExactArgs(1),
 		Long: "Show the evidence of each try at ending a job's rooms: what was removed, what a second look still found,\n" +
 			"and what became of each lease. It is kept for 30 days. A job may have had several rooms: the runner tries again.",
 		Example: "  cleanroom room show 4711\n  cleanroom room show cr-a1b2c3d4e-4711-0011223344 --json",
