@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,11 +61,29 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 	}
 	if len(ev.Left) == 0 { // else the next wipe must know as much as this one
 		e.forget(room, &ev)
+		ev.Left = append(ev.Left, mountsOf(room)...)
 	}
 	if len(ev.Left) > 0 {
 		return ev, fmt.Errorf("room %s: %d things are left, first %s %s: %s", room, len(ev.Left), ev.Left[0].Kind, ev.Left[0].Name, ev.Left[0].Why)
 	}
 	return ev, nil
+}
+
+// mountsOf are the mounts on this machine that name a room: those of its
+// volumes, which the engine undoes with its containers. One that is left keeps
+// a tmpfs and what is in it, whatever the engine says.
+func mountsOf(room string) (left []sandbox.Item) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return []sandbox.Item{{Kind: "mount", Name: "any", Why: err.Error()}}
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line) // proc_pid_mountinfo(5): the mount point is the fifth
+		if len(fields) > 4 && strings.Contains(fields[4], "/"+room+"-") {
+			left = append(left, sandbox.Item{Kind: "mount", Name: fields[4], Why: "still there after its container"})
+		}
+	}
+	return left
 }
 
 // contents is what the engine has of a room.
