@@ -8,12 +8,14 @@ SHELL := /bin/bash
 PROFILE ?= hardened
 FUZZTIME ?= 10s
 BENCH_RUNS ?= 10
+N ?= 200
+C ?= 4
 export TEST_CACHE ?= /var/cache/cleanroom
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 SETUP := . integration/setup.sh
 
-.PHONY: build images demo test check unit integration bench bench-redact fuzz clean help
+.PHONY: build images demo test check unit integration bench bench-redact soak fuzz clean help
 
 help: ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +49,9 @@ bench: build ## the trivial job under three executors, side by side; redaction b
 
 bench-redact: ## of these only redaction, which needs no engine
 	@cd integration && go run ./cmd/bench --redact
+
+soak: build ## N jobs of mixed kinds, C at once, and what is left of them
+	@$(SETUP) && setup_base && cd integration && go run ./cmd/soak --jobs "$(N)" --concurrent "$(C)"
 
 fuzz: ## run every fuzz target for FUZZTIME each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
