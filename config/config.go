@@ -26,6 +26,7 @@ type Config struct {
 	Network   Network    `mapstructure:"network"`
 	Cache     Cache      `mapstructure:"cache"`
 	Log       Log        `mapstructure:"log"`
+	Metrics   Metrics    `mapstructure:"metrics"`
 	Identity  Identity   `mapstructure:"identity"`
 	Policy    Policy     `mapstructure:"policy"`
 	Providers []Provider `mapstructure:"provider"`
@@ -138,5 +139,12 @@ type Log struct {
 	Format string `mapstructure:"format"`
 	// File is appended to; empty means stderr of cleanup and doctor, and
 	// nothing in stages whose stderr is the job's log.
+	File string `mapstructure:"file"`
+}
+
+// Metrics are what drivers count, for Prometheus.
+type Metrics struct {
+	// File is a textfile for node_exporter's collector of that name, written
+	// anew whenever something was counted; empty means that nothing is.
 	File string `mapstructure:"file"`
 }

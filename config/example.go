@@ -60,6 +60,8 @@ var explain = map[string]string{
 	"log.format": "text or json.",
 	"log.file":   "The driver's log, appended to. Empty: stderr of cleanup and doctor only, since stderr of\nthe other stages is the job's log.",
 
+	"metrics.file": "Textfile for node_exporter, rewritten whenever something was counted, in a folder that is there;\nlike /var/lib/node_exporter/textfile/cleanroom.prom. Empty: nothing is counted.",
+
 	"identity.issuer":  "Servers whose ID tokens are believed. A job's token for this audience gives facts.",
 	"identity.profile": "What production demands of a token. A job that names it, with CLEANROOM_IDENTITY, fails at\nonce with a token that production would refuse; so does one whose rule names it.",
 	"policy.file":      "File of rules, as [[rule]] tables, in place of [[policy.rule]] here.",

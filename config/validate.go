@@ -145,6 +145,8 @@ func (c Config) Validate() error {
 	v.oneOf("log.level", c.Log.Level, logLevels)
 	v.oneOf("log.format", c.Log.Format, logFormats)
 	v.file("log.file", c.Log.File)
+	v.file("metrics.file", c.Metrics.File)
+	v.check(c.Metrics.File == "" || strings.HasSuffix(c.Metrics.File, ".prom"), "metrics.file", c.Metrics.File, "a name that ends with .prom, as node_exporter reads no other")
 	v.identity(c.Identity)
 	v.policy(c.Policy, c.Identity)
 	v.providers(c.Providers)

@@ -36,6 +36,9 @@ type Engine interface {
 	Wipe(ctx context.Context, room string) (Evidence, error)
 	// Rooms lists what is on the engine, whoever made it.
 	Rooms(ctx context.Context) ([]RoomInfo, error)
+	// Usage says what each room uses now, by its name. It takes a few seconds
+	// at most; what does not answer in them is not known.
+	Usage(ctx context.Context) (map[string]Usage, error)
 	// Caches lists the cache volumes, RemoveCache removes one that no room
 	// uses.
 	Caches(ctx context.Context) ([]CacheInfo, error)
@@ -204,6 +207,16 @@ type RoomInfo struct {
 	Labels   map[string]string
 	Deadline time.Time
 	Created  time.Time
+}
+
+// Usage is what a room uses at one moment, all its containers together.
+type Usage struct {
+	Image   string // of the job container, as the engine names it; empty: there is none yet
+	ImageID string
+	// Known says that each container of the room told what it uses.
+	Known  bool
+	CPU    float64 // percent of one processor
+	Memory int64   // bytes, without what the kernel caches of files and can drop
 }
 
 // CacheInfo is a volume that outlives rooms.

@@ -72,6 +72,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) []Check {
 	if cfg.Log.File != "" {
 		checks = append(checks, logFile(cfg.Log.File))
 	}
+	if cfg.Metrics.File != "" {
+		checks = append(checks, metricsFile(cfg.Metrics.File))
+	}
 	if cfg.Profile == "strict" && (e == nil || e.local) {
 		checks = append(checks, reversePath("/proc/sys/net/ipv4/conf"))
 	}

@@ -171,6 +171,15 @@ func logFile(path string) Check {
 	return ok(name, "%s will be made", path)
 }
 
+// metricsFile tries the folder: the file itself is made anew in it each time.
+func metricsFile(path string) Check {
+	const name = "metrics file"
+	if err := tryFile(filepath.Dir(path)); err != nil {
+		return fail(name, "make its folder, or set metrics.file to one where the user of gitlab-runner may write", "%v", err)
+	}
+	return ok(name, "%s", path)
+}
+
 // reversePath looks at the filter that keeps packets with a foreign sender
 // out. A strict room has no route, but its bridge is an interface of the host.
 func reversePath(conf string) Check {

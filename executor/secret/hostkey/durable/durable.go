@@ -103,12 +103,21 @@ func checkFile(f *os.File, path string) error {
 // Write replaces the file at path, mode 0600, in one step. Two writers at
 // once are the caller's to keep apart (Lock): what a crash leaves behind is
 // PATH.new, which the next writer takes away.
-func Write(path string, data []byte) (err error) {
+func Write(path string, data []byte) error { return write(path, data, 0o600, true) }
+
+// Replace is Write with a mode, and does not wait for the disk: after a crash
+// of the machine the file may be empty or torn. It is for what is not worth
+// that wait.
+func Replace(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, false)
+}
+
+func write(path string, data []byte, mode fs.FileMode, wait bool) (err error) {
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
 	if err != nil {
 		return err
 	}
@@ -121,16 +130,21 @@ func Write(path string, data []byte) (err error) {
 	if err := giveToFolder(f, filepath.Dir(path)); err != nil {
 		return err
 	}
+	if err := f.Chmod(mode); err != nil { // whatever the umask
+		return err
+	}
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	if wait {
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := os.Rename(temp, path); err != nil || !wait {
 		return err
 	}
 	return syncFolder(filepath.Dir(path))
