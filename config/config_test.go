@@ -265,6 +265,8 @@ func TestValidate(t *testing.T) {
 		`network.no_proxy: "a\nb" must be one line`:                          set(func(c *Config) { c.Network.NoProxy = "a\nb" }),
 		`log.level: "loud" must be one of debug, info, warn, error`:          set(func(c *Config) { c.Log.Level = "loud" }),
 		`log.format: "xml" must be one of`:                                   set(func(c *Config) { c.Log.Format = "xml" }),
+		`metrics.file: "x.prom" must be an absolute`:                         set(func(c *Config) { c.Metrics.File = "x.prom" }),
+		`metrics.file: "/x.txt" must be a name that ends with .prom`:         set(func(c *Config) { c.Metrics.File = "/x.txt" }),
 		`log.file: "x.log" must be an absolute`:                              set(func(c *Config) { c.Log.File = "x.log" }),
 	} {
 		err := c.Validate()

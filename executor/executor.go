@@ -15,6 +15,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
+	"cleanroom/executor/metrics"
 	"cleanroom/executor/registry"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
@@ -32,6 +33,8 @@ type Executor struct {
 	Log     *logrus.Entry // for the admin
 	Out     io.Writer     // the job's log; at the config stage, the answer to the runner
 	Version string
+
+	counts []metrics.Change // until the stage ends
 }
 
 // authors are the errors that the job's author, or somebody the author can
@@ -50,15 +53,20 @@ func (e stageError) Error() string { return fmt.Sprintf("exit code %d", e.code) 
 // err: its build failure for what the job's author can mend, its system
 // failure (which it retries) for all else.
 func ExitCode(call *contract.Call, err error) int {
-	var stage stageError
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &stage), slices.ContainsFunc(authors, func(e error) bool { return errors.Is(err, e) }):
+	case ofAuthor(err):
 		return call.BuildFailure()
 	default:
 		return call.SystemFailure()
 	}
+}
+
+// ofAuthor says whether the job's author can mend it.
+func ofAuthor(err error) bool {
+	var stage stageError
+	return errors.As(err, &stage) || slices.ContainsFunc(authors, func(e error) bool { return errors.Is(err, e) })
 }
 
 // Silent tells whether the runner says all there is to say of err itself.

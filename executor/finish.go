@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
@@ -26,12 +28,16 @@ const lockTime = 30 * time.Second
 type Ended struct {
 	Leases   []secret.Ending
 	Evidence sandbox.Evidence
+
+	note  note // of how the job went
+	noted bool // it was there, and we removed it
 }
 
 // finisher ends rooms.
 type finisher struct {
 	config config.Config
 	engine sandbox.Engine
+	log    *logrus.Entry
 	by     string // who: the command
 }
 
@@ -51,6 +57,9 @@ func (f finisher) Finish(ctx context.Context, room, why string) (Ended, error) {
 // finish is Finish with the journal in our hands; nil where there is none.
 func (f finisher) finish(ctx context.Context, room, why string, journal *secret.Journal, err error) (Ended, error) {
 	began := time.Now()
+	running := openNote(f.config.StateDir, room, false) // nobody's when a stage of the room still has it
+	running.begins(f.by)
+	defer running.close()
 	ended, err := f.end(ctx, room, journal, err)
 	record := newEnding(room, f.by, why, began, ended, err)
 	if journal != nil {
@@ -63,11 +72,12 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	} else if len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 || err != nil {
 		err = errors.Join(err, record.keep(f.config.DataDir))
 	}
+	f.count(ended, journal != nil, time.Since(began), err)
 	return ended, err
 }
 
 func (f finisher) end(ctx context.Context, room string, journal *secret.Journal, err error) (Ended, error) {
-	failed := []error{err, nil, nil, nil, nil}
+	failed := []error{err, nil, nil, nil, nil, nil}
 	var ended Ended
 	wiped := make(chan struct{})
 	go func() {
@@ -90,6 +100,13 @@ func (f finisher) end(ctx context.Context, room string, journal *secret.Journal,
 	host(3, "sealed secrets", room, func() (bool, error) { return secret.Discard(f.config.StateDir, room) })
 	if journal != nil && journal.Head.Runner.Gone() { // a living runner removes it itself, after cleanup
 		host(4, "runner's folder", journal.Head.Temp, func() (bool, error) { return contract.RemoveTemp(journal.Head.Temp) })
+	}
+	if errors.Join(failed...) == nil { // else whoever ends the room must know as much
+		ended.note, _, _ = peekNote(f.config.StateDir, room)
+		host(5, "stage note", room, func() (removed bool, err error) {
+			ended.noted, err = removeNote(f.config.StateDir, room)
+			return ended.noted, err
+		})
 	}
 	return ended, errors.Join(failed...)
 }

@@ -15,6 +15,7 @@ import (
 	"cleanroom/config/glob"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/guard"
+	"cleanroom/executor/metrics"
 	"cleanroom/executor/redact"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
@@ -99,6 +100,9 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 	s.files, s.bytes, s.found, s.unsearched, s.waived = 0, 0, 0, 0, 0
 	s.began = time.Now()
 	s.lastSay = s.began
+	defer func() {
+		s.x.count(metrics.Findings.Add(metrics.Refused, s.found), metrics.Findings.Add(metrics.Warned, s.waived))
+	}()
 	if note := files.Note(); note != "" {
 		s.x.sayf("Guard: %s", note)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"cleanroom/executor/metrics"
 )
 
 // PrepareStage decides what the job gets, has its secrets issued, and makes
@@ -13,6 +15,9 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	start, made := time.Now(), metrics.Change{}
+	end := x.follow(ctx, name, prepareStage)
+	defer func() { end(made, err) }()
 	job, err := x.Call.Job()
 	if err != nil {
 		return err
@@ -53,6 +58,7 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	made = metrics.Prepare.Took("", time.Since(start))
 	x.sayf("Room is ready (%.1f s)", time.Since(began).Seconds())
 	x.Log.WithField("seconds", time.Since(began).Seconds()).Info("room made")
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"cleanroom/config"
+	"cleanroom/executor/metrics"
 	"cleanroom/executor/secret"
 	"cleanroom/executor/secret/store"
 	"cleanroom/sandbox"
@@ -43,7 +44,25 @@ func (r *Reaper) Reap(ctx context.Context) error {
 			failed = append(failed, r.byLabel(ctx, room.Name))
 		}
 	}
+	if failed[0] == nil && err == nil { // else we do not know which rooms there are
+		failed = append(failed, r.forgetNotes(journals, rooms))
+	}
 	return errors.Join(append(failed, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()))...)
+}
+
+// forgetNotes is for jobs of which there is nothing but a note.
+func (r *Reaper) forgetNotes(journals []string, rooms []sandbox.RoomInfo) error {
+	known := slices.Clone(journals)
+	for _, room := range rooms {
+		known = append(known, room.Name)
+	}
+	results, err := forgetNotes(r.Config.StateDir, known, time.Now())
+	var all []metrics.Change
+	for _, result := range results {
+		all = append(all, metrics.Jobs.Add(result, 1))
+	}
+	book(r.Config, r.Log).Count(all...)
+	return err
 }
 
 // again is how long the passes of prepares leave a room alone that could not
@@ -85,10 +104,10 @@ func (r *Reaper) byJournal(ctx context.Context, room string) error {
 		return journal.Keep()
 	}
 	r.Log.WithField("room", room).WithField("why", why).Info("job is over")
-	return r.told(room, func() (Ended, error) { return r.finisher("reap").finish(ctx, room, why, journal, nil) })
+	return r.told(room, func() (Ended, error) { return r.finisher(byReap).finish(ctx, room, why, journal, nil) })
 }
 
-func (r *Reaper) finisher(by string) finisher { return finisher{r.Config, r.Engine, by} }
+func (r *Reaper) finisher(by string) finisher { return finisher{r.Config, r.Engine, r.Log, by} }
 
 // byLabel ends a room that had no journal a moment ago. One that is there now
 // is of a prepare that has just begun.
@@ -101,7 +120,7 @@ func (r *Reaper) byLabel(ctx context.Context, room string) error {
 		return nil
 	}
 	return r.told(room, func() (Ended, error) {
-		return r.finisher("reap").finish(ctx, room, "its deadline has passed", nil, nil)
+		return r.finisher(byReap).finish(ctx, room, "its deadline has passed", nil, nil)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"cleanroom/config"
+	"cleanroom/executor/metrics"
 	"cleanroom/executor/redact"
 	"cleanroom/executor/secret"
 )
@@ -171,6 +172,9 @@ func (h *hiding) note(one redact.Secret) error {
 func (h *hiding) done(err error) error {
 	h.x.Out = h.plain
 	if counts := h.log.Counts(); len(counts) > 0 {
+		for _, n := range counts {
+			h.x.count(metrics.Redactions.Add("", n))
+		}
 		h.x.Log.WithField("redacted", counts).Info("secrets were hidden in the job's log")
 	}
 	if wrong := h.log.Close(); wrong != nil {

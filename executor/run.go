@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"cleanroom/executor/contract"
+	"cleanroom/executor/metrics"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
@@ -25,6 +27,8 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if kind == contract.User {
 		role = sandbox.Job
 	}
+	start, end := time.Now(), x.follow(ctx, name, stage)
+	defer func() { end(metrics.Stage.Took(string(role), time.Since(start)), err) }()
 	f, err := os.Open(script)
 	if err != nil {
 		return fmt.Errorf("script of stage %s: %w", stage, err)

@@ -95,6 +95,7 @@ func (x *Executor) forget(ctx context.Context, room string) error {
 		endings, err = revoke(ctx, x.Config, journal)
 		err = errors.Join(err, journal.Close())
 		logLeases(x.Log, endings)
+		x.count(leaseChanges(endings)...)
 	}
 	if err != nil {
 		return fmt.Errorf("leases of an earlier try: %w", err)

@@ -139,7 +139,7 @@ func (s *site) clean() {
 func leftovers(s rig.Scene) int {
 	n := s.Count()
 	for _, f := range s[rig.Files] {
-		if strings.HasSuffix(f, "/rooms") || strings.HasSuffix(f, "/sealed") {
+		if strings.HasSuffix(f, "/rooms") || strings.HasSuffix(f, "/sealed") || strings.HasSuffix(f, "/stages") {
 			n--
 		}
 	}

@@ -2,53 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
-	"strconv"
-	"text/tabwriter"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"cleanroom/executor"
-	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/docker"
 )
 
 func roomCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "room", Short: "Show and remove the rooms on this engine", Args: cobra.NoArgs}
-	var asJSON bool
-	list := &cobra.Command{
-		Use: "list", Short: "List rooms with job, project, age and deadline", Args: cobra.NoArgs,
-		Example: "  cleanroom room list\n  cleanroom room list --json",
-		RunE: func(c *cobra.Command, _ []string) error {
-			engine, rooms, err := g.rooms(c.Context())
-			if err != nil {
-				return err
-			}
-			defer engine.Close()
-			if rooms, err = g.withJournals(rooms); err != nil {
-				return err
-			}
-			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(rooms)
-			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "ROOM\tJOB\tPROJECT\tAGE\tDEADLINE")
-			for _, r := range rooms {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Labels["cleanroom.job"], r.Labels["cleanroom.project"],
-					time.Since(r.Created).Round(time.Second), r.Deadline.UTC().Format(time.RFC3339))
-			}
-			return w.Flush()
-		},
-	}
-	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(list, roomShow(g), roomWipe(g))
+	c.AddCommand(roomList(g), roomShow(g), roomWipe(g))
 	return c
 }
 
@@ -109,33 +76,6 @@ func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err
 	}
 	r = &executor.Reaper{Config: cfg, Engine: engine, Log: logrus.NewEntry(log), Out: c.OutOrStdout()}
 	return r, func() { engine.Close() }, nil
-}
-
-// withJournals adds rooms that are gone from the engine and still have leases.
-func (g *globals) withJournals(rooms []sandbox.RoomInfo) ([]sandbox.RoomInfo, error) {
-	cfg, err := g.load()
-	if err != nil {
-		return nil, err
-	}
-	names, err := secret.Rooms(cfg.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		if slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == name }) {
-			continue
-		}
-		head, err := secret.Peek(cfg.DataDir, name)
-		if errors.Is(err, fs.ErrNotExist) { // ended meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		rooms = append(rooms, sandbox.RoomInfo{Name: name, Created: head.Began, Deadline: head.Deadline,
-			Labels: map[string]string{"cleanroom.job": strconv.FormatInt(head.Job, 10), "cleanroom.project": head.Project}})
-	}
-	return rooms, nil
 }
 
 // rooms opens the engine, which the caller closes, and lists its rooms, oldest

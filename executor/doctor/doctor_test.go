@@ -325,9 +325,15 @@ func TestLogFile(t *testing.T) {
 	is(t, logFile(dir), Fail, "is a directory")
 	is(t, logFile(filepath.Join(dir, "none/log")), Fail, "make its folder")
 
+	is(t, metricsFile(filepath.Join(dir, "x.prom")), OK, "x.prom")
+	if found, _ := os.ReadDir(dir); len(found) != 3 {
+		t.Errorf("left: %v", found)
+	}
+
 	cfg := config.Default()
-	cfg.Engine.Host, cfg.Log.File, cfg.StateDir = "unix:///nowhere/docker.sock", "/nowhere/log", "/proc/x"
+	cfg.Engine.Host, cfg.Log.File, cfg.StateDir, cfg.Metrics.File = "unix:///nowhere/docker.sock", "/nowhere/log", "/proc/x", "/nowhere/x.prom"
 	checks := Run(context.Background(), cfg, Options{})
+	is(t, find(t, checks, "metrics file"), Fail, "make its folder")
 	is(t, find(t, checks, "log file"), Fail, "/nowhere/log")
 	is(t, find(t, checks, "state folder"), Fail, "cannot be made")
 }

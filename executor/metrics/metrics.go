@@ -67,12 +67,12 @@ var (
 	Reaped = &Family{name: "cleanroom_rooms_reaped_total",
 		help: "Rooms that no cleanup had ended and that reap, or the pass of a later prepare, ended."}
 	Refusals = &Family{name: "cleanroom_refusals_total", label: "reason", values: []string{Policy, Identity, Secret, Request, Guard},
-		help: "Jobs that were refused. policy: an image, service, secret or wish that is not granted. identity: a token. " +
+		help: "Refusals, of a job at its start or of what one of its stages would store. policy: an image, service, secret or wish that is not granted. identity: a token. " +
 			"secret: a provider's no, a value too old. request: what the job asks for makes no sense. guard: a secret in a file that would be stored, or a file that changed."}
 	Redactions = &Family{name: "cleanroom_redactions_total",
 		help: "Secrets that were hidden in logs of jobs, each time."}
 	Findings = &Family{name: "cleanroom_guard_findings_total", label: "action", values: []string{Refused, Warned},
-		help: "What the guard found in files that a stage would store. refused: nothing of that stage was stored. warned: it was stored, with a warning."}
+		help: "What the guard found in files that a stage would store. refused: nothing of that stage was stored. warned: let pass with a warning, by a rule or as an archive that is only broken."}
 	Leases = &Family{name: "cleanroom_leases_total", label: "outcome", values: []string{"revoked", "expires", "failed"},
 		help: "Leases that were ended. revoked: and seen to be gone. expires: it cannot be revoked. failed: each try that failed; reap tries again."}
 )

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -14,9 +15,12 @@ import (
 	"cleanroom/sandbox"
 )
 
-// usageTime bounds a look at what rooms use: the engine takes two samples of
-// each container, a second apart, to tell what its processes did meanwhile.
-const usageTime = 4 * time.Second
+// usageTime bounds a look at what rooms use: two samples of each container,
+// sampleTime apart, tell what its processes did meanwhile.
+const (
+	usageTime  = 4 * time.Second
+	sampleTime = time.Second / 2
+)
 
 // Usage asks all containers of all rooms at once.
 func (e *Engine) Usage(ctx context.Context) (map[string]sandbox.Usage, error) {
@@ -88,37 +92,53 @@ func (e *Engine) imageNames(ctx context.Context) map[string]string {
 	return names
 }
 
-// sample is what one container uses, computed as `docker stats` does.
+// sample is what one container uses. The engine's own second sample comes from
+// its collector, which takes one container after another and so waits for the
+// slowest; a sample by itself is taken at once.
 func (e *Engine) sample(ctx context.Context, id string) (cpu float64, memory int64, err error) {
-	answer, err := e.api.ContainerStats(ctx, id, false)
+	before, err := e.stats(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer answer.Body.Close()
-	var s container.StatsResponse
-	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
-		return 0, 0, fmt.Errorf("stats: %w", err)
+	select {
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	case <-time.After(sampleTime):
 	}
-	if s.Read.IsZero() || s.PreRead.IsZero() { // the container ended, or there was no second sample
-		return 0, 0, fmt.Errorf("stats: no samples")
+	now, err := e.stats(ctx, id)
+	if err != nil {
+		return 0, 0, err
 	}
-	cpu, memory = used(s)
+	cpu, memory = used(before, now)
 	return cpu, memory, nil
 }
 
-func used(s container.StatsResponse) (cpu float64, memory int64) {
-	processors := float64(s.CPUStats.OnlineCPUs)
-	if processors == 0 {
-		processors = float64(len(s.CPUStats.CPUUsage.PercpuUsage))
+func (e *Engine) stats(ctx context.Context, id string) (s container.StatsResponse, err error) {
+	answer, err := e.api.ContainerStatsOneShot(ctx, id)
+	if err != nil {
+		return s, err
 	}
-	mine := float64(s.CPUStats.CPUUsage.TotalUsage) - float64(s.PreCPUStats.CPUUsage.TotalUsage)
-	machine := float64(s.CPUStats.SystemUsage) - float64(s.PreCPUStats.SystemUsage)
-	if mine > 0 && machine > 0 {
-		cpu = mine / machine * processors * 100
+	defer answer.Body.Close()
+	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
+		return s, fmt.Errorf("stats: %w", err)
 	}
-	bytes := s.MemoryStats.Usage
+	if s.Read.IsZero() { // it ended meanwhile
+		return s, errors.New("stats: none")
+	}
+	return s, nil
+}
+
+// used is computed from time, as the engine's count of what the whole machine
+// uses is not in such a sample on every version. Memory is as `docker stats`
+// shows it.
+func used(before, now container.StatsResponse) (cpu float64, memory int64) {
+	mine := float64(now.CPUStats.CPUUsage.TotalUsage) - float64(before.CPUStats.CPUUsage.TotalUsage)
+	if took := now.Read.Sub(before.Read); mine > 0 && took > 0 {
+		cpu = mine / float64(took.Nanoseconds()) * 100
+	}
+	bytes := now.MemoryStats.Usage
 	for _, name := range []string{"total_inactive_file", "inactive_file"} { // cgroup v1, v2
-		if cache, ok := s.MemoryStats.Stats[name]; ok {
+		if cache, ok := now.MemoryStats.Stats[name]; ok {
 			if cache < bytes {
 				bytes -= cache
 			}

@@ -90,7 +90,7 @@ func left(s rig.Scene) rig.Scene {
 	kept := rig.Scene{}
 	for kind, things := range s {
 		for _, thing := range things {
-			if !strings.HasSuffix(thing, "/rooms") && !strings.HasSuffix(thing, "/sealed") {
+			if !strings.HasSuffix(thing, "/rooms") && !strings.HasSuffix(thing, "/sealed") && !strings.HasSuffix(thing, "/stages") {
 				kept[kind] = append(kept[kind], thing)
 			}
 		}

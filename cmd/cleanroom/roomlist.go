@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	sizes "github.com/docker/go-units" // units are systemd's here
+	"github.com/spf13/cobra"
+
+	"cleanroom/executor"
+	"cleanroom/executor/secret"
+	"cleanroom/sandbox"
+)
+
+// roomNow is a room as `room list --json` shows it; its names are the admin's
+// scripts' to rely on. What is not known is null.
+type roomNow struct {
+	Room       string            `json:"room"`
+	Job        int64             `json:"job"`
+	Project    string            `json:"project"`
+	Image      *string           `json:"image"` // of the job container
+	ImageID    *string           `json:"image_id"`
+	Created    time.Time         `json:"created"`
+	AgeSeconds int64             `json:"age_seconds"`
+	Deadline   time.Time         `json:"deadline"`
+	Stage      *string           `json:"stage"` // that runs now; prepare and cleanup among them
+	StageBegan *time.Time        `json:"stage_began"`
+	CPUPercent *float64          `json:"cpu_percent"` // of one processor, all containers together
+	Memory     *int64            `json:"memory_bytes"`
+	Labels     map[string]string `json:"labels"` // on the engine
+}
+
+func roomList(g *globals) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "list", Short: "List rooms: who has them, what runs, what they use", Args: cobra.NoArgs,
+		Long: "List rooms with job, project, image of the job container, age, deadline, the stage that runs now, and the\n" +
+			"processor (percent of one) and memory of all containers together, over half a second. \"-\" is what is not\n" +
+			"there, or not known: the engine did not tell in time; a stage is known on the driver's own machine only.\n\n" +
+			"--json has room, job, project, image, image_id, created, age_seconds, deadline, stage, stage_began,\n" +
+			"cpu_percent, memory_bytes and labels; null is what is not known.",
+		Example: "  cleanroom room list\n  cleanroom room list --json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			all, err := g.roomsNow(c)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return plainJSON(c.OutOrStdout(), all)
+			}
+			return showRooms(c.OutOrStdout(), all)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (g *globals) roomsNow(c *cobra.Command) ([]roomNow, error) {
+	cfg, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	engine, rooms, err := g.rooms(c.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	if rooms, err = withJournals(cfg.DataDir, rooms); err != nil {
+		return nil, err
+	}
+	all := []roomNow{} // in JSON a list, though there is none
+	if len(rooms) == 0 {
+		return all, nil
+	}
+	usage, err := engine.Usage(c.Context())
+	if err != nil { // the rooms themselves are worth being shown
+		fmt.Fprintln(c.ErrOrStderr(), "cleanroom: what the rooms use is not known:", err)
+	}
+	for _, r := range rooms {
+		all = append(all, nowOf(r, usage[r.Name], cfg.StateDir))
+	}
+	return all, nil
+}
+
+func nowOf(r sandbox.RoomInfo, u sandbox.Usage, stateDir string) roomNow {
+	n := roomNow{Room: r.Name, Project: r.Labels["cleanroom.project"], Created: r.Created.UTC(), Deadline: r.Deadline.UTC(),
+		AgeSeconds: int64(time.Since(r.Created).Seconds()), Labels: r.Labels}
+	n.Job, _ = strconv.ParseInt(r.Labels["cleanroom.job"], 10, 64)
+	if u.Image != "" {
+		n.Image, n.ImageID = &u.Image, &u.ImageID
+	}
+	if stage, began := executor.RunningStage(stateDir, r.Name); stage != "" {
+		n.Stage, n.StageBegan = &stage, &began
+	}
+	if u.Known {
+		n.CPUPercent, n.Memory = &u.CPU, &u.Memory
+	}
+	return n
+}
+
+func showRooms(out io.Writer, all []roomNow) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ROOM\tJOB\tPROJECT\tIMAGE\tAGE\tDEADLINE\tSTAGE\tCPU\tMEMORY")
+	for _, r := range all {
+		cpu, memory := "-", "-"
+		if r.CPUPercent != nil {
+			cpu = fmt.Sprintf("%.0f%%", *r.CPUPercent)
+		}
+		if r.Memory != nil {
+			memory = sizes.BytesSize(float64(*r.Memory))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Room, dash(r.Labels["cleanroom.job"]), dash(r.Project), dashed(r.Image),
+			time.Duration(r.AgeSeconds)*time.Second, r.Deadline.Format(time.RFC3339), dashed(r.Stage), cpu, memory)
+	}
+	return w.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return plainName(s)
+}
+
+func dashed(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return dash(*s)
+}
+
+// plainJSON keeps characters that do something to a terminal escaped, which
+// encoding/json does with some of them only.
+func plainJSON(out io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) { // all that is not ASCII stands in strings
+		switch {
+		case r == ' ' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	b.WriteByte('\n')
+	_, err = b.WriteTo(out)
+	return err
+}
+
+// withJournals adds rooms that are gone from the engine and still have leases.
+func withJournals(dataDir string, rooms []sandbox.RoomInfo) ([]sandbox.RoomInfo, error) {
+	names, err := secret.Rooms(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == name }) {
+			continue
+		}
+		head, err := secret.Peek(dataDir, name)
+		if errors.Is(err, fs.ErrNotExist) { // ended meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		rooms = append(rooms, sandbox.RoomInfo{Name: name, Created: head.Began, Deadline: head.Deadline,
+			Labels: map[string]string{"cleanroom.job": strconv.FormatInt(head.Job, 10), "cleanroom.project": head.Project}})
+	}
+	return rooms, nil
+}
