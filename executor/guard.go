@@ -101,7 +101,7 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 	s.began = time.Now()
 	s.lastSay = s.began
 	defer func() {
-		s.x.count(metrics.Findings.Add(metrics.Refused, s.found), metrics.Findings.Add(metrics.Warned, s.waived))
+		s.x.count(metrics.Findings.Add(metrics.Refused, s.found+s.unsearched), metrics.Findings.Add(metrics.Warned, s.waived))
 	}()
 	if note := files.Note(); note != "" {
 		s.x.sayf("Guard: %s", note)
