@@ -63,7 +63,7 @@ var refusals = []struct {
 	reason string
 	errors []error
 }{
-	{metrics.Guard, []error{ErrFound, sandbox.ErrChanged}},
+	{metrics.Guard, []error{ErrFound, ErrUnsearched, sandbox.ErrChanged}},
 	{metrics.Identity, []error{identity.ErrToken, identity.ErrDisagree}},
 	{metrics.Policy, []error{ErrDenied}},
 	{metrics.Secret, []error{secret.ErrRefused}},
