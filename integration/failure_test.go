@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"path/filepath"
 	"testing"
 
 	"cleanroom/integration/gitlab"
@@ -73,6 +74,21 @@ func TestEngineThatIsAwayIsTheRunnersTrouble(t *testing.T) {
 	r := s.run(gitlab.JobSpec{Script: []string{"true"}})
 	r.is(t, job.Failed, "runner_system_failure", r.ExitCode)
 	r.says(t, "docker.sock")
+	// No cleanup could look: the rooms stay on the books until reap can.
+	journals := func() int {
+		found, _ := filepath.Glob(filepath.Join(s.runner.DataDir(), "leases", "*.jsonl"))
+		return len(found)
+	}
+	if n := journals(); n != 3 {
+		t.Errorf("%d rooms are on the books, the runner tried three times", n)
+	}
+	if out, err := s.tryCleanroom("reap"); err == nil {
+		t.Errorf("reap without an engine says that all is well: %s", out)
+	}
+	t.Setenv("CLEANROOM_ENGINE_HOST", "unix:///var/run/docker.sock")
+	if out := s.cleanroom("reap"); journals() > 0 {
+		t.Errorf("reap left %d rooms on the books: %s", journals(), out)
+	}
 }
 
 func TestImagesWithAnEntrypoint(t *testing.T) {

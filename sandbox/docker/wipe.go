@@ -174,7 +174,12 @@ func (e *Engine) removeAll(ctx context.Context, c contents) (removed, failed []s
 		})
 	}
 	for _, c := range c.containers {
-		each("container", shown(c), func() error { return e.removeContainer(ctx, c.ID) })
+		each("container", shown(c), func() error {
+			if c.State == "paused" { // gVisor's sandbox does not die frozen: the engine would forget it, and its processes stay
+				_ = e.api.ContainerUnpause(ctx, c.ID)
+			}
+			return e.removeContainer(ctx, c.ID)
+		})
 	}
 	wg.Wait()
 	for _, v := range c.volumes {
