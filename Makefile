@@ -46,6 +46,7 @@ integration: build ## the whole thing with a real gitlab-runner and engine
 
 bench: build ## the trivial job under three executors, side by side; redaction beside its rivals
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)"
+	@go test -run '^$$' -bench Search -benchtime 2s ./executor/guard
 
 bench-redact: ## of these only redaction, which needs no engine
 	@cd integration && go run ./cmd/bench --redact

@@ -62,6 +62,9 @@ func TestKilledAnywhere(t *testing.T) {
 					Script:    []string{"mkdir out; echo made >out/a", "for i in 1 2 3 4 5; do echo $i; sleep 0.2; done"},
 					Artifacts: []gitlab.Artifact{{Type: "archive", Format: "zip", Paths: []string{"out/"}, When: "always"}},
 				})
+				if fault.name == "runner" { // before its prepare nothing of ours knows of the job (README, Limits)
+					s.until(id, "Room cr-")
+				}
 				delay := rand.N(4 * time.Second)
 				t.Logf("after %s", delay)
 				time.Sleep(delay)
