@@ -64,13 +64,16 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	record := newEnding(room, f.by, why, began, ended, err)
 	if journal != nil {
 		record.Job, record.Project, record.Began = journal.Head.Job, journal.Head.Project, journal.Head.Began
-		if err == nil { // it goes last: while it is there, reap knows of the room
-			err = errors.Join(record.keep(f.config.DataDir), journal.Close())
-		} else {
-			err = errors.Join(err, record.keep(f.config.DataDir), journal.Keep())
-		}
-	} else if len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 || err != nil {
+	}
+	if journal != nil || err != nil || len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 {
 		err = errors.Join(err, record.keep(f.config.DataDir))
+	}
+	switch { // the journal goes last: while it is there, reap knows of the room
+	case journal == nil:
+	case err == nil:
+		err = journal.Close()
+	default:
+		err = errors.Join(err, journal.Keep())
 	}
 	f.count(ended, journal != nil, time.Since(began), err)
 	return ended, err

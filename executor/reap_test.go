@@ -153,3 +153,29 @@ func (e slowEngine) Make(ctx context.Context, s sandbox.Spec, w io.Writer) error
 	e.wait()
 	return e.fakeEngine.Make(ctx, s, w)
 }
+
+// TestEvidenceThatIsNotKept: a room whose end nobody could write down stays on
+// the books.
+func TestEvidenceThatIsNotKept(t *testing.T) {
+	j, ledger := withSecrets(t)
+	j.spec()
+	ended := filepath.Join(j.config.DataDir, "ended")
+	if err := os.WriteFile(ended, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := j.executor()
+	if err := x.CleanupStage(t.Context()); err == nil || !strings.Contains(err.Error(), "evidence of the wipe") || leases(t, ledger) != 0 {
+		t.Errorf("%v, %d leases", err, leases(t, ledger))
+	}
+	if err := os.Remove(ended); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}
+	if err := r.Reap(t.Context()); err != nil || !strings.Contains(out.String(), testRoom) {
+		t.Errorf("%v, %s", err, &out)
+	}
+	if all, err := Endings(j.config.DataDir, testRoom); err != nil || len(all) != 1 || !all[0].Complete {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
