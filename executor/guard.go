@@ -173,7 +173,7 @@ func (s *search) progress() {
 // they are cut to fit.
 func (s *search) tell(f guard.Finding) {
 	rule := s.waiver(f.Path)
-	f.Path = s.hidden(f.Path)
+	f.Path, f.Members = s.hidden(f.Path), slices.Clone(f.Members) // the search goes on with its own
 	for i, m := range f.Members {
 		f.Members[i] = s.hidden(m)
 	}

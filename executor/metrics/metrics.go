@@ -68,7 +68,7 @@ var (
 		help: "Rooms that no cleanup had ended and that reap, or the pass of a later prepare, ended."}
 	Refusals = &Family{name: "cleanroom_refusals_total", label: "reason", values: []string{Policy, Identity, Secret, Request, Guard},
 		help: "Refusals, of a job at its start or of what one of its stages would store. policy: an image, service, secret or wish that is not granted. identity: a token. " +
-			"secret: a provider's no, a value too old. request: what the job asks for makes no sense. guard: a secret in a file that would be stored, or a file that changed."}
+			"secret: a provider's no, a value too old. request: what the job asks for makes no sense. guard: a secret in a file that would be stored, or a file that could not be searched, or changed."}
 	Redactions = &Family{name: "cleanroom_redactions_total",
 		help: "Secrets that were hidden in logs of jobs, each time."}
 	Findings = &Family{name: "cleanroom_guard_findings_total", label: "action", values: []string{Refused, Warned},

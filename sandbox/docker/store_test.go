@@ -160,6 +160,39 @@ func TestStoreWithoutAJob(t *testing.T) {
 	}
 }
 
+// TestStoreReadsItsEnvFile: what the choice depends on is read as the stage's
+// shell will read it, or not at all.
+func TestStoreReadsItsEnvFile(t *testing.T) {
+	e := testEngine(t, nil)
+	s := testSpec(sandbox.Hardened, "cleanroom/busybox")
+	if log, err := makeRoom(t, e, s); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	for _, test := range []struct {
+		name, script, env string
+		wrong             bool
+	}{
+		{"no folder", "true", "", false},
+		{"no file", "mkdir /builds/p.tmp", "", false},
+		{"a file", `printf 'OUT=a\n' >/builds/p.tmp/env`, "OUT=a\n", false},
+		{"a link", "cd /builds/p.tmp; mv env other; ln -s other env", "", true},
+		{"a folder", "cd /builds/p.tmp; rm env; mkdir env", "", true},
+		{"too large", "cd /builds/p.tmp; rmdir env; head -c 5000000 /dev/zero >env", "", true},
+	} {
+		if _, err := storing(t, e, s, test.script, sandbox.Store{}); err != nil {
+			t.Fatal(err)
+		}
+		seen := "not asked"
+		_, err := storing(t, e, s, "true", sandbox.Store{EnvFile: "/builds/p.tmp/env", Choose: func(env []byte) ([]sandbox.FileSet, []string) {
+			seen = string(env)
+			return nil, nil
+		}})
+		if test.wrong != errors.Is(err, sandbox.ErrUser) || !test.wrong && (err != nil || seen != test.env) {
+			t.Errorf("%s: %q, %v", test.name, seen, err)
+		}
+	}
+}
+
 func TestStoreLooksTwice(t *testing.T) {
 	for _, transport := range []string{TransportAuto, TransportExec} {
 		e := testEngine(t, func(o *Options) { o.Transport = transport })
