@@ -38,7 +38,8 @@ func (e *Engine) networks(ctx context.Context, room sandbox.Spec) error {
 func (e *Engine) network(ctx context.Context, room sandbox.Spec, name string, closed bool) error {
 	ctx, cancel := e.whole(ctx)
 	defer cancel()
-	o := network.CreateOptions{Driver: "bridge", Internal: closed, Labels: labels(room, "network"), Options: map[string]string{}}
+	o := network.CreateOptions{Driver: "bridge", Internal: closed, Labels: labels(room, "network"),
+		Options: map[string]string{"com.docker.network.bridge.name": bridge(name)}}
 	if room.Network.MTU > 0 {
 		o.Options["com.docker.network.driver.mtu"] = strconv.Itoa(room.Network.MTU)
 	}
@@ -56,7 +57,7 @@ func (e *Engine) network(ctx context.Context, room sandbox.Spec, name string, cl
 		return fmt.Errorf("network %s: %w", name, err)
 	}
 	if closed && e.local {
-		return e.deafen(ctx, name)
+		return deafen(name)
 	}
 	return nil
 }
@@ -64,12 +65,8 @@ func (e *Engine) network(ctx context.Context, room sandbox.Spec, name string, cl
 // deafen has the host drop what comes from a bridge that it has no route to.
 // Where its network is not ours to see (we run in a container) it is left to
 // the host's own setting, which doctor looks at.
-func (e *Engine) deafen(ctx context.Context, name string) error {
-	n, err := e.api.NetworkInspect(ctx, name, network.InspectOptions{})
-	if err != nil {
-		return fmt.Errorf("network %s: %w", name, err)
-	}
-	file := "/proc/sys/net/ipv4/conf/br-" + n.ID[:12] + "/rp_filter"
+func deafen(name string) error {
+	file := "/proc/sys/net/ipv4/conf/" + bridge(name) + "/rp_filter"
 	if err := os.WriteFile(file, []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("network %s: %w", name, err)
 	}

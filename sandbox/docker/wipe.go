@@ -21,10 +21,12 @@ import (
 
 // How long a wipe goes on. A request of a prepare that was killed may still be
 // on its way in the engine: after one that did not end by itself nothing may
-// have appeared for a while.
+// have appeared for a while. What networks leave on this machine has a moment
+// to go.
 const (
-	wipeTime  = 10 * time.Second
-	quietTime = 2 * time.Second
+	wipeTime   = 10 * time.Second
+	quietTime  = 2 * time.Second
+	settleTime = time.Second
 )
 
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
@@ -41,17 +43,17 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 	}
 	end, seen := time.Now().Add(wipeTime+quiet), time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		found, err := e.find(ctx, room)
+		found, around, err := e.lookRound(ctx, room, len(ev.Removed) > 0)
 		if err != nil {
 			return ev, err
 		}
-		ev.Left = nil
+		ev.Removed, ev.Left = append(ev.Removed, around.Removed...), around.Left
 		if items := found.items(); len(items) > 0 {
 			var removed []sandbox.Item
 			removed, ev.Left = e.removeAll(ctx, found)
 			ev.Removed = append(ev.Removed, removed...)
 			seen = time.Now()
-		} else if time.Since(seen) >= quiet {
+		} else if since := time.Since(seen); since >= quiet && (len(ev.Left) == 0 || since >= settleTime) {
 			break
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
@@ -67,6 +69,22 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 		return ev, fmt.Errorf("room %s: %d things are left, first %s %s: %s", room, len(ev.Left), ev.Left[0].Kind, ev.Left[0].Name, ev.Left[0].Why)
 	}
 	return ev, nil
+}
+
+// lookRound looks for what the engine has of a room and, when that may be
+// nothing, for what its networks left on this machine; both at once where
+// something was removed before, as then nothing is what is expected.
+func (e *Engine) lookRound(ctx context.Context, room string, again bool) (found contents, around sandbox.Evidence, err error) {
+	var beside sync.WaitGroup
+	if again {
+		beside.Go(func() { around = e.ofNetworks(ctx, room) })
+	}
+	found, err = e.find(ctx, room)
+	beside.Wait()
+	if !again && err == nil && len(found.items()) == 0 {
+		around = e.ofNetworks(ctx, room)
+	}
+	return found, around, err
 }
 
 // mountsOf are the mounts on this machine that name a room: those of its

@@ -2,7 +2,9 @@ package docker
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -28,5 +30,38 @@ func TestWipeLooksForMounts(t *testing.T) {
 	if err := unix.Unmount(dir, 0); err != nil {
 		t.Fatal(err)
 	}
+	wiped(t, e, name)
+}
+
+// TestWipeLooksForRules: what the engine left of a network of the room.
+func TestWipeLooksForRules(t *testing.T) {
+	e := testEngine(t, nil)
+	name := testSpec(sandbox.Hardened, "cleanroom/busybox").Name
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	rule := []string{"FORWARD", "-i", bridge(innerNetwork(name)), "-j", "RETURN"}
+	other := []string{"FORWARD", "-i", bridge("another-room"), "-j", "RETURN"}
+	run(append([]string{"iptables", "-A"}, rule...)...)
+	run(append([]string{"iptables", "-A"}, other...)...)
+	ev, err := e.Wipe(t.Context(), name)
+	if err != nil || len(ev.Removed) != 1 || ev.Removed[0] != (sandbox.Item{Kind: "rule", Name: "filter " + strings.Join(rule, " ")}) {
+		t.Errorf("%+v, %v", ev, err)
+	}
+	if exec.Command("iptables", append([]string{"-C"}, rule...)...).Run() == nil {
+		t.Error("the rule is still there")
+	}
+	run(append([]string{"iptables", "-D"}, other...)...) // fails where it was removed, too
+
+	link := bridge(outerNetwork(name))
+	run("ip", "link", "add", link, "type", "bridge")
+	ev, err = e.Wipe(t.Context(), name)
+	if err == nil || len(ev.Left) != 1 || ev.Left[0].Kind != "interface" || ev.Left[0].Name != link {
+		t.Errorf("%+v, %v", ev, err)
+	}
+	run("ip", "link", "delete", link)
 	wiped(t, e, name)
 }
