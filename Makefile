@@ -30,7 +30,7 @@ images: ## make the helper image and those of the sample and the tests
 demo: build ## run the sample's pipeline and show its logs
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/demo --profile "$(PROFILE)"
 
-test: check unit integration ## run everything
+test: check unit integration soak ## run everything
 
 check: ## formatting and vet
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'd: $$unformatted" >&2; exit 1; }
