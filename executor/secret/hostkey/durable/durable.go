@@ -127,7 +127,7 @@ func write(path string, data []byte, mode fs.FileMode, wait bool) (err error) {
 			os.Remove(temp)
 		}
 	}()
-	if err := giveToFolder(f, filepath.Dir(path)); err != nil {
+	if err := Give(f, filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := f.Chmod(mode); err != nil { // whatever the umask
@@ -160,8 +160,9 @@ func syncFolder(dir string) error {
 	return f.Sync()
 }
 
-// giveToFolder gives what root made to the owner of its folder.
-func giveToFolder(f *os.File, dir string) error {
+// Give gives what root made in dir to the owner of dir, so that `sudo
+// cleanroom` does not lock the runner's user out.
+func Give(f *os.File, dir string) error {
 	var s unix.Stat_t
 	if err := unix.Stat(dir, &s); err != nil {
 		return &fs.PathError{Op: "stat", Path: dir, Err: err}

@@ -26,7 +26,7 @@ func Lock(ctx context.Context, path string) (*Held, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := giveToFolder(f, filepath.Dir(path)); err != nil {
+		if err := Give(f, filepath.Dir(path)); err != nil {
 			f.Close()
 			return nil, err
 		}
