@@ -80,12 +80,12 @@ func Open(msg []byte, known note.Verifiers) (Checkpoint, *note.Note, error) {
 	}
 	n, err := note.Open(msg, known)
 	var unsigned *note.UnverifiedNoteError
-	var false_ *note.InvalidSignatureError
+	var forged *note.InvalidSignatureError
 	switch {
 	case errors.As(err, &unsigned):
 		n, err = unsigned.Note, ErrNotOurs
-	case errors.As(err, &false_):
-		return Checkpoint{}, nil, fmt.Errorf("%w: that of the key %s+%08x", ErrSignature, false_.Name, false_.Hash)
+	case errors.As(err, &forged):
+		return Checkpoint{}, nil, fmt.Errorf("%w: that of the key %s+%08x", ErrSignature, forged.Name, forged.Hash)
 	case err != nil:
 		return Checkpoint{}, nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}

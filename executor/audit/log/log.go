@@ -296,26 +296,35 @@ func (l *Log) Record(cp checkpoint.Checkpoint, index int64) ([]byte, error) {
 	return bytes.Clone(list[at]), nil
 }
 
+// window is for how many records Each proves the hashes at once: what leads
+// from them to the root is read once for all of them.
+const window = 16 * tree.Width
+
 // Each hands over the records of a checkpoint from an index on, each proved to
 // be in it, until do returns an error, which it returns. The record is do's
 // only until it returns.
 func (l *Log) Each(cp checkpoint.Checkpoint, from int64, do func(index int64, record []byte) error) error {
-	for n := max(0, from) / tree.Width; n*tree.Width < cp.Size; n++ {
+	var hashes []tlog.Hash
+	first := max(0, from) / tree.Width * tree.Width // of the hashes
+	for n := first / tree.Width; n*tree.Width < cp.Size; n++ {
+		if n*tree.Width >= first+int64(len(hashes)) {
+			first = n * tree.Width
+			indexes := make([]int64, min(window, cp.Size-first))
+			for i := range indexes {
+				indexes[i] = tlog.StoredHashIndex(0, first+int64(i))
+			}
+			var err error
+			if hashes, err = l.store.Reader(cp.Tree()).ReadHashes(indexes); err != nil {
+				return damaged(err)
+			}
+		}
 		list, _, err := l.store.Records(n, cp.Size)
 		if err != nil {
 			return err
 		}
-		indexes := make([]int64, len(list))
-		for i := range list {
-			indexes[i] = tlog.StoredHashIndex(0, n*tree.Width+int64(i))
-		}
-		hashes, err := l.store.Reader(cp.Tree()).ReadHashes(indexes)
-		if err != nil {
-			return damaged(err)
-		}
 		for i, record := range list {
 			index := n*tree.Width + int64(i)
-			if tlog.RecordHash(record) != hashes[i] {
+			if tlog.RecordHash(record) != hashes[index-first] {
 				return fmt.Errorf("%w: record %d is not the one that was appended", tree.ErrDamaged, index)
 			}
 			if index < from {

@@ -178,6 +178,31 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// A change of the key that was decided when its process was killed, or the
+// machine lost power, is finished with its statement.
+func TestRotateKilled(t *testing.T) {
+	l, source := newLog(t)
+	must(l.Append(t.Context(), source, record(0)))(t)
+	path, keys := l.Store().CheckpointPath(), filepath.Join(l.Store().Dir, "keys")
+	oldCheckpoint, oldKeys := must(os.ReadFile(path))(t), must(os.ReadFile(keys))(t)
+	next := must(key.Create(keyPath(l)+key.Next, origin))(t)
+	must(l.Rotate(t.Context(), source, next, []byte(`{"kind":"key"}`)))(t)
+	if err := errors.Join(os.Rename(path, path+".new"), os.WriteFile(path, oldCheckpoint, 0o600), os.WriteFile(keys, oldKeys, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	again := must(log.Open(l.Store().Dir))(t)
+	if err := again.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a := must(again.Append(t.Context(), source, record(2)))(t); a.Index != 2 || again.Keys().Current() != next.VKey() {
+		t.Errorf("index %d, key %s", a.Index, again.Keys().Current())
+	}
+	r := must(verify.Log(t.Context(), l.Store().Dir, verify.Options{First: again.Keys().First}))(t)
+	if r.Err() != nil || len(r.Keys.Changes) != 1 {
+		t.Error(r.Err())
+	}
+}
+
 // Two hundred processes at once lose nothing, and no index is given twice.
 func TestProcesses(t *testing.T) {
 	l, _ := newLog(t)
@@ -323,4 +348,63 @@ func run(t *testing.T, l *log.Log, who string, count int, kill time.Duration) []
 	text := out.String()
 	whole := text[:strings.LastIndexByte(text, '\n')+1] // of the last line it may have been killed within
 	return slices.Collect(strings.Lines(whole))
+}
+
+// Who reads and verifies while others append finds nothing wrong.
+func TestReadersAndWriters(t *testing.T) {
+	l, source := newLog(t)
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < 300 && err == nil; i++ {
+			_, err = l.Append(context.Background(), source, record(i))
+		}
+		done <- err
+	}()
+	known := []verify.Known{}
+	for rounds := 0; ; rounds++ {
+		cp := must(l.Checkpoint())(t)
+		known = append(known, verify.Known{Name: fmt.Sprint("round ", rounds), Note: cp.Note})
+		r := must(verify.Log(t.Context(), l.Store().Dir, verify.Options{First: l.Keys().First, Known: known}))(t)
+		if r.Err() != nil || len(r.Consistent) != len(known) || r.Records != r.Checkpoint.Size {
+			t.Fatal(r.Err())
+		}
+		if cp.Size > 0 {
+			must(l.Record(cp, cp.Size-1))(t)
+			must(l.ProveGrowth(cp, 1+cp.Size/2))(t)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
+	}
+}
+
+// What a killed append had decided is finished without another one.
+func TestFinish(t *testing.T) {
+	l, source := newLog(t)
+	must(l.Append(t.Context(), source, record(0)))(t)
+	path := l.Store().CheckpointPath()
+	old := must(os.ReadFile(path))(t)
+	if l.Store().Stale() {
+		t.Error("there is something to finish")
+	}
+	a := must(l.Append(t.Context(), source, record(1)))(t)
+	// The checkpoint is durable in the journal, and was not renamed yet.
+	if err := errors.Join(os.Rename(path, path+".new"), os.WriteFile(path, old, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if cp := must(l.Checkpoint())(t); cp.Size != 1 {
+		t.Fatalf("%d records", cp.Size)
+	}
+	if err := l.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if cp := must(l.Checkpoint())(t); !bytes.Equal(cp.Note, a.Checkpoint.Note) || l.Store().Stale() {
+		t.Errorf("%d records", cp.Size)
+	}
 }

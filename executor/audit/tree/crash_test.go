@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"cleanroom/executor/audit/tree/journal"
 )
 
 // memory is a folder on a disk that is not waited for: here are thousands of
@@ -75,7 +77,7 @@ func (f fixture) restore(s snapshot) {
 			f.t.Fatal(err)
 		}
 	}
-	if err := os.Truncate(journalPath(f.Dir), journalSize); err != nil {
+	if err := os.Truncate(journal.Path(f.Dir), journal.Capacity); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -122,10 +124,10 @@ func TestKilledAnywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			note, _, _ := f.sign(p.tree)
-			fr := &frame{first: w.tree.N, bundle: p.bundle, count: c.more, records: data, note: note}
-			at, after := w.j.end, w.j.header
+			fr := &journal.Frame{First: w.tree.N, Bundle: p.bundle, Count: c.more, Records: data, Note: note}
+			at, after := w.j.End, w.j.Header
 			w.Close()
-			after.pos, after.end = at, at+fr.length()
+			after.Pos, after.End = at, at+fr.Length()
 
 			state := before.clone()
 			state["checkpoint.new"] = nil
@@ -155,7 +157,7 @@ func TestKilledAnywhere(t *testing.T) {
 				every(from, int(one.from), one.data, from)
 				moves = append(moves, move{from, to})
 			}
-			text := fr.encode()
+			text := fr.Encode()
 			for n := 0; n <= len(text); n += 1 + len(text)/30 {
 				copy(state["journal"][at:], make([]byte, head-at))
 				copy(state["journal"][at:], text[:n])
@@ -163,7 +165,7 @@ func TestKilledAnywhere(t *testing.T) {
 			}
 			copy(state["journal"][at:], text)
 			step(true, "the whole frame")
-			copy(state["journal"], after.encode())
+			copy(state["journal"], after.Encode())
 			step(true, "header")
 			for _, m := range moves {
 				data := state[m.from]
@@ -200,21 +202,21 @@ func TestPowerLost(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for k := 1; k <= appends; k++ {
 		old, now := list[k-1]["journal"], list[k]["journal"]
-		pos := int64(block)
-		for pos < head && bytes.Equal(old[pos:pos+block], now[pos:pos+block]) {
-			pos += block
+		pos := int64(journal.Block)
+		for pos < head && bytes.Equal(old[pos:pos+journal.Block], now[pos:pos+journal.Block]) {
+			pos += journal.Block
 		}
 		f.restore(list[k])
-		j, err := openJournal(f.Dir)
+		j, err := journal.Open(f.Dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fr, err := j.frameAt(pos)
-		if j.f.Close(); err != nil || fr == nil {
+		fr, err := j.At(pos)
+		if j.Close(); err != nil || fr == nil {
 			t.Fatalf("no frame at %d: %v", pos, err)
 		}
-		length := len(fr.note) + len(fr.records) + fixed + 32
-		for n := 0; n <= length; n += 1 + random.IntN(40) {
+		length := int(fr.Length())
+		for n := 0; n <= length; n = max(n+1, min(length, n+1+random.IntN(80))) {
 			state := snapshot{}
 			// Each tile is in the state of any time since it was waited for.
 			for _, level := range []string{"tile/entries", "tile/0", "tile/1"} {
@@ -241,10 +243,10 @@ func TestPowerLost(t *testing.T) {
 					state[name] = data
 				}
 			}
-			journal := bytes.Clone(old)
-			copy(journal, list[random.IntN(k+1)]["journal"][:block])
-			copy(journal[pos:], now[pos:pos+int64(n)])
-			state["journal"] = journal
+			frames := bytes.Clone(old)
+			copy(frames, list[random.IntN(k+1)]["journal"][:journal.Block])
+			copy(frames[pos:], now[pos:pos+int64(n)])
+			state["journal"] = frames
 			switch published := n == length || k > 1; random.IntN(4) {
 			case 0:
 				if state["checkpoint"] = nil; !published { // renamed, but without content
@@ -264,36 +266,17 @@ func TestPowerLost(t *testing.T) {
 	}
 }
 
-// A frame that is cut off at any byte, or has any other byte, is none.
-func TestTornFrame(t *testing.T) {
-	data, _ := pack(batch(0, 3))
-	text := (&frame{first: 7, bundle: 9, count: 3, records: data, note: []byte("note")}).encode()
-	length := len(bytes.TrimRight(text, "\x00"))
-	if decodeFrame(text) == nil || decodeFrame(text[:length]) == nil {
-		t.Fatal("the whole frame is none")
-	}
-	for n := range length {
-		if decodeFrame(text[:n]) != nil {
-			t.Fatalf("a frame of %d bytes of %d", n, length)
-		}
-		bad := bytes.Clone(text)
-		if bad[n] ^= 0x10; decodeFrame(bad) != nil {
-			t.Fatalf("a frame with another byte %d", n)
-		}
-	}
-}
-
 // A header that is lost costs time, and nothing else.
 func TestHeaderLost(t *testing.T) {
 	f := newStore(t, memory(t))
 	for i := range 5 {
 		f.must(record(i))
-		journal, err := os.OpenFile(journalPath(f.Dir), os.O_WRONLY, 0)
+		file, err := os.OpenFile(journal.Path(f.Dir), os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		journal.WriteAt([]byte("torn"), int64(i*7))
-		journal.Close()
+		file.WriteAt([]byte("torn"), int64(i*7))
+		file.Close()
 	}
 	f.must(record(5))
 	f.check(batch(0, 6))
@@ -310,20 +293,6 @@ func FuzzBundle(f *testing.F) {
 		}
 		if !bytes.Equal(append(again, rest...), data) {
 			t.Fatalf("%q is not what was read", data)
-		}
-	})
-}
-
-func FuzzJournal(f *testing.F) {
-	data, _ := pack(batch(0, 3))
-	f.Add((&frame{first: 7, bundle: 9, count: 3, records: data, note: []byte("note"), change: []byte("change")}).encode())
-	f.Add(header{"boot", 1, block, 3 * block}.encode())
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if fr := decodeFrame(data); fr != nil && !bytes.HasPrefix(data, bytes.TrimRight(fr.encode(), "\x00")) {
-			t.Fatalf("%+v is not what was written", fr)
-		}
-		if h := decodeHeader(data); h != (header{}) && !bytes.HasPrefix(data, bytes.TrimRight(h.encode(), "\x00")) {
-			t.Fatalf("%+v is not what was written", h)
 		}
 	})
 }

@@ -1,13 +1,19 @@
 package tree
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
+
+	"cleanroom/executor/secret/hostkey/durable"
 )
 
 // flush waits until the tiles that a tree has beyond base records, their names
@@ -95,4 +101,35 @@ func (s Store) drop(t tlog.Tile) error {
 		return err
 	}
 	return os.RemoveAll(s.path(t) + ".p")
+}
+
+// boot tells one run of the kernel from the next: what it wrote without
+// waiting is there as long as it runs. It is a variable for the tests, which
+// cannot crash the machine.
+var boot = func() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // never what a header says: each append looks for what was lost
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// full tells a disk without space from other errors.
+func full(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: nothing was appended, and nothing is lost: free some: %w", ErrFull, err)
+	}
+	return err
+}
+
+// lock waits for others that append. Each needs a millisecond, or what its
+// signing command takes.
+func lock(ctx context.Context, dir string) (*durable.Held, error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s: make one, or correct the folder", ErrNoLog, dir)
+	}
+	if err := durable.Folder(dir); err != nil {
+		return nil, err
+	}
+	return durable.Lock(ctx, filepath.Join(dir, "lock"))
 }

@@ -44,6 +44,10 @@ const (
 	// Width is how many hashes or records a full tile has.
 	Width = torchwood.TileWidth
 
+	// MaxBatch bounds how many records are appended at once, so that what an
+	// append that was cut short leaves behind is found.
+	MaxBatch = 4096
+
 	maxBundle = Width * (2 + MaxRecord)
 )
 
@@ -198,6 +202,22 @@ func cut(data []byte, w int) (records [][]byte, rest []byte) {
 		records, data = append(records, record), after
 	}
 	return records, data
+}
+
+// pack writes records as in a bundle.
+func pack(records [][]byte) (data []byte, err error) {
+	if len(records) == 0 || len(records) > MaxBatch {
+		return nil, fmt.Errorf("%w: %d at once: append 1 to %d", ErrRecord, len(records), MaxBatch)
+	}
+	for _, r := range records {
+		if len(r) == 0 || len(r) > MaxRecord {
+			return nil, fmt.Errorf("%w: it has %d bytes: a record has 1 to %d", ErrRecord, len(r), MaxRecord)
+		}
+		if data, err = torchwood.AppendTileEntry(data, r); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+		}
+	}
+	return data, nil
 }
 
 // Reader reads hashes of a tree, each proved to be in it: for proofs.

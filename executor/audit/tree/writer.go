@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"cleanroom/executor/audit/checkpoint"
+	"cleanroom/executor/audit/tree/journal"
 	"cleanroom/executor/secret/hostkey/durable"
 )
 
@@ -38,7 +40,7 @@ type Writer struct {
 	s      Store
 	h      Hooks
 	lock   *durable.Held
-	j      *journal
+	j      *journal.Journal
 	tree   tlog.Tree
 	bundle int64 // length of the last bundle, in bytes; 0 if that is full
 }
@@ -47,7 +49,7 @@ type Writer struct {
 func (w *Writer) Tree() tlog.Tree { return w.tree }
 
 // Close lets others append.
-func (w *Writer) Close() error { return errors.Join(w.j.f.Close(), w.lock.Unlock()) }
+func (w *Writer) Close() error { return errors.Join(w.j.Close(), w.lock.Unlock()) }
 
 // Init makes the folder of a log. first writes what a log needs before it has
 // a checkpoint, which it gives. ErrExists.
@@ -63,16 +65,24 @@ func (s Store) Init(ctx context.Context, first func() (msg []byte, err error)) e
 	if _, err := os.Lstat(s.CheckpointPath()); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, fmt.Errorf("%w in %s", ErrExists, s.Dir))
 	}
+	// Somebody's records, though the checkpoint is gone.
+	if _, err := os.Lstat(filepath.Join(s.Dir, "tile")); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("%w in %s, without its checkpoint: move the folder away", ErrExists, s.Dir))
+	}
 	msg, err := first()
 	if err != nil {
 		return full(err)
 	}
-	j, err := openJournal(s.Dir)
-	if err != nil {
+	// One that is there is another log's, or of an Init that was cut short.
+	if err := os.Remove(journal.Path(s.Dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer j.f.Close()
-	if err := j.write(nil, 0, header{boot(), 0, 0, block}); err != nil {
+	j, err := journal.Open(s.Dir)
+	if err != nil {
+		return full(err)
+	}
+	defer j.Close()
+	if err := j.Write(nil, 0, journal.Header{Boot: boot(), End: journal.Block}); err != nil {
 		return err
 	}
 	return full(durable.Write(s.CheckpointPath(), msg))
@@ -84,13 +94,8 @@ func (s Store) Stale() bool {
 	if _, err := os.Lstat(s.newPath()); err == nil {
 		return true
 	}
-	f, err := os.Open(journalPath(s.Dir))
-	if err != nil {
-		return true
-	}
-	defer f.Close()
-	h, err := readHeader(f)
-	return err != nil || h.boot == "" || h.boot != boot()
+	was, err := journal.Boot(s.Dir)
+	return err != nil || was == "" || was != boot()
 }
 
 // newPath is the checkpoint to be. It is there from before the first change of
@@ -112,9 +117,9 @@ func (s Store) Begin(ctx context.Context, h Hooks) (w *Writer, err error) {
 		held.Unlock()
 		return nil, err
 	}
-	if w.j, err = openJournal(s.Dir); err != nil {
+	if w.j, err = journal.Open(s.Dir); err != nil {
 		held.Unlock()
-		return nil, err
+		return nil, full(err)
 	}
 	if err = w.load(msg); err != nil {
 		w.Close()
@@ -138,21 +143,21 @@ func (w *Writer) load(msg []byte) error {
 
 // clean tells whether nothing is to be finished, and takes the state over.
 func (w *Writer) clean(cp checkpoint.Checkpoint, msg []byte) (bool, error) {
-	if _, err := os.Lstat(w.s.newPath()); err == nil || w.j.boot == "" || w.j.boot != boot() {
+	if _, err := os.Lstat(w.s.newPath()); err == nil || w.j.Boot == "" || w.j.Boot != boot() {
 		return false, nil
 	}
 	w.tree = cp.Tree()
-	if w.j.pos != 0 {
-		f, err := w.j.frameAt(w.j.pos)
-		if err != nil || f == nil || !bytes.Equal(f.note, msg) {
+	if w.j.Pos != 0 {
+		f, err := w.j.At(w.j.Pos)
+		if err != nil || f == nil || !bytes.Equal(f.Note, msg) {
 			return false, err
 		}
-		w.bundle = f.bundle
+		w.bundle = f.Bundle
 	}
-	if next, err := w.j.frameAt(w.j.end); err != nil || next != nil && next.first == cp.Size {
+	if next, err := w.j.At(w.j.End); err != nil || next != nil && next.First == cp.Size {
 		return false, err // of a writer that was killed before it could say so
 	}
-	if w.j.pos == 0 {
+	if w.j.Pos == 0 {
 		var err error
 		w.bundle, err = w.s.lastBundle(cp.Size)
 		return err == nil, err
@@ -163,7 +168,7 @@ func (w *Writer) clean(cp checkpoint.Checkpoint, msg []byte) (bool, error) {
 // recover makes tiles and checkpoint again from the journal, and waits until
 // they are durable. bad says why the published checkpoint is not to be had.
 func (w *Writer) recover(cp checkpoint.Checkpoint, bad error) error {
-	list, err := w.j.frames()
+	list, err := w.j.Frames()
 	if err != nil {
 		return err
 	}
@@ -185,8 +190,8 @@ func (w *Writer) recover(cp checkpoint.Checkpoint, bad error) error {
 	var records []byte
 	count := 0
 	for _, f := range list {
-		base = min(base, f.first)
-		records, count = append(records, f.records...), count+f.count
+		base = min(base, f.First)
+		records, count = append(records, f.Records...), count+f.Count
 	}
 	if bundle, err = w.s.lastBundle(base); err != nil {
 		return err
@@ -211,40 +216,40 @@ func (w *Writer) recover(cp checkpoint.Checkpoint, bad error) error {
 	if err := durable.Write(w.s.CheckpointPath(), newest.Note); err != nil {
 		return full(err)
 	}
-	w.tree, w.bundle, w.j.base = p.tree, p.bundle, base
+	w.tree, w.bundle, w.j.Base = p.tree, p.bundle, base
 	return w.sync()
 }
 
 // openLast verifies the newest checkpoint of the journal. The statement of a
 // change of the key must be known for that.
-func (w *Writer) openLast(list []*frame) (checkpoint.Checkpoint, error) {
+func (w *Writer) openLast(list []*journal.Frame) (checkpoint.Checkpoint, error) {
 	for _, f := range list {
-		if len(f.change) > 0 {
-			if err := w.h.Change(f.change); err != nil {
+		if len(f.Change) > 0 {
+			if err := w.h.Change(f.Change); err != nil {
 				return checkpoint.Checkpoint{}, full(err)
 			}
 		}
 	}
 	last := list[len(list)-1]
-	cp, err := w.h.Open(last.note)
-	if err == nil && cp.Size != last.size() {
-		err = fmt.Errorf("%w: the journal's checkpoint is of %d records and not %d", ErrDamaged, cp.Size, last.size())
+	cp, err := w.h.Open(last.Note)
+	if err == nil && cp.Size != last.Size() {
+		err = fmt.Errorf("%w: the journal's checkpoint is of %d records and not %d", ErrDamaged, cp.Size, last.Size())
 	}
 	return cp, err
 }
 
 // sync waits until all outside the journal is durable, and begins it anew.
 func (w *Writer) sync() error {
-	if err := w.s.flush(w.j.base, w.tree.N); err != nil {
+	if err := w.s.flush(w.j.Base, w.tree.N); err != nil {
 		// What did not reach the disk is not in memory any more either, maybe:
 		// the next writer makes it again from the frames.
-		h := w.j.header
-		h.boot = ""
-		_ = w.j.write(nil, 0, h)
+		h := w.j.Header
+		h.Boot = ""
+		_ = w.j.Write(nil, 0, h)
 		return full(err)
 	}
-	w.j.header = header{boot(), w.tree.N, 0, block}
-	return w.j.write(nil, 0, w.j.header)
+	w.j.Header = journal.Header{Boot: boot(), Base: w.tree.N, End: journal.Block}
+	return w.j.Write(nil, 0, w.j.Header)
 }
 
 // Append adds records, at least one, all or none. sign gets the tree after
@@ -260,14 +265,14 @@ func (w *Writer) Append(records [][]byte, sign func(tlog.Tree) (msg, change []by
 	if err != nil {
 		return err
 	}
-	f := &frame{first: w.tree.N, bundle: p.bundle, count: len(records), records: data}
-	if f.note, f.change, err = sign(p.tree); err != nil {
+	f := &journal.Frame{First: w.tree.N, Bundle: p.bundle, Count: len(records), Records: data}
+	if f.Note, f.Change, err = sign(p.tree); err != nil {
 		return err
 	}
-	if f.length() > journalSize-block {
+	if f.Length() > journal.Capacity-journal.Block {
 		return fmt.Errorf("%w: %d bytes at once: append fewer", ErrRecord, len(data))
 	}
-	if w.j.end+f.length() > journalSize {
+	if w.j.End+f.Length() > journal.Capacity {
 		if err := w.sync(); err != nil {
 			return err
 		}
@@ -284,7 +289,7 @@ func (w *Writer) Append(records [][]byte, sign func(tlog.Tree) (msg, change []by
 }
 
 // commit writes all that could find the disk full, and then decides.
-func (w *Writer) commit(f *frame, pieces []piece) (done []written, err error) {
+func (w *Writer) commit(f *journal.Frame, pieces []piece) (done []written, err error) {
 	defer func() {
 		if err != nil {
 			w.s.undo(done)
@@ -298,7 +303,7 @@ func (w *Writer) commit(f *frame, pieces []piece) (done []written, err error) {
 	}
 	err = durable.Give(out, w.s.Dir)
 	if err == nil {
-		_, err = out.Write(f.note)
+		_, err = out.Write(f.Note)
 	}
 	if err = errors.Join(err, out.Close()); err != nil {
 		return nil, err
@@ -306,25 +311,25 @@ func (w *Writer) commit(f *frame, pieces []piece) (done []written, err error) {
 	if done, err = w.s.write(pieces); err != nil {
 		return nil, err // taken back by write
 	}
-	before := w.j.header
-	after := header{before.boot, before.base, before.end, before.end + f.length()}
-	if err := w.j.write(f.encode(), before.end, after); err != nil {
+	before := w.j.Header
+	after := journal.Header{Boot: before.Boot, Base: before.Base, Pos: before.End, End: before.End + f.Length()}
+	if err := w.j.Write(f.Encode(), before.End, after); err != nil {
 		// It may be on the disk all the same, and must not be found there.
-		if again := w.j.write(make([]byte, block), before.end, before); again != nil {
+		if again := w.j.Write(make([]byte, journal.Block), before.End, before); again != nil {
 			return done, errors.Join(err, fmt.Errorf("and it could not be taken back, so that it may be appended all the same: %w", again))
 		}
 		return done, err
 	}
-	w.j.header = after
+	w.j.Header = after
 	return done, nil
 }
 
 // publish lets readers see what was decided. The statement of a new key comes
 // before the checkpoint that needs it, names of tiles before what leads to
 // them.
-func (w *Writer) publish(f *frame, done []written) error {
-	if len(f.change) > 0 {
-		if err := w.h.Change(f.change); err != nil {
+func (w *Writer) publish(f *journal.Frame, done []written) error {
+	if len(f.Change) > 0 {
+		if err := w.h.Change(f.Change); err != nil {
 			return err
 		}
 	}
