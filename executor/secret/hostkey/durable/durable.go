@@ -26,6 +26,8 @@ var (
 	ErrLoose = errors.New("permissions are too loose")
 	// ErrTooLarge is a file beyond the reader's limit.
 	ErrTooLarge = errors.New("file is too large")
+	// ErrHeld is a lock that another process holds.
+	ErrHeld = errors.New("another process holds it")
 )
 
 // Folder makes dir, with mode 0700, if it is missing. One that is there must

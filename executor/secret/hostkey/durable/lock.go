@@ -21,6 +21,26 @@ type Held struct {
 // Lock takes the lock file at path (flock(2)), which it makes, empty, if it
 // is missing. It waits for another holder as long as ctx allows.
 func Lock(ctx context.Context, path string) (*Held, error) {
+	return take(path, func(f *os.File) error { return wait(ctx, f, path) })
+}
+
+// Try is a Lock that does not wait: one that somebody holds is ErrHeld.
+func Try(path string) (*Held, error) {
+	return take(path, func(f *os.File) error {
+		err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrHeld
+		}
+		if err != nil {
+			f.Close()
+			return fmt.Errorf("locking %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// take opens the file and locks it; lock closes it where it fails.
+func take(path string, lock func(*os.File) error) (*Held, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 		if err != nil {
@@ -30,7 +50,7 @@ func Lock(ctx context.Context, path string) (*Held, error) {
 			f.Close()
 			return nil, err
 		}
-		if err := wait(ctx, f, path); err != nil {
+		if err := lock(f); err != nil {
 			return nil, err
 		}
 		if same(f, path) {
@@ -59,7 +79,7 @@ func wait(ctx context.Context, f *os.File, path string) error {
 		return fmt.Errorf("locking %s: %w", path, err)
 	}
 	start, done := time.Now(), make(chan error, 1)
-	go func() { done <- flock(fd) }()
+	go func() { done <- flock(fd, unix.LOCK_EX) }()
 	select {
 	case err := <-done:
 		if err != nil {
@@ -73,9 +93,9 @@ func wait(ctx context.Context, f *os.File, path string) error {
 	}
 }
 
-func flock(fd int) error {
+func flock(fd, how int) error {
 	for {
-		if err := unix.Flock(fd, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+		if err := unix.Flock(fd, how); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
