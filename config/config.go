@@ -31,6 +31,7 @@ type Config struct {
 	Policy    Policy     `mapstructure:"policy"`
 	Providers []Provider `mapstructure:"provider"`
 	Secrets   []Secret   `mapstructure:"secret"`
+	Audit     Audit      `mapstructure:"audit"`
 }
 
 // Engine says which Docker Engine makes the rooms.

@@ -68,6 +68,7 @@ var explain = map[string]string{
 	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images and services are bound by rules once a rule lists any. Files\nthat a rule's `warn` names are stored although the guard finds a secret in them. README has all keys.",
 	"provider":         "Where secrets come from: vault, store, oidc, aws, file or exec, with the table of that kind.",
 	"secret":           "What a job may ask for, with CLEANROOM_SECRETS: NAME, NAME; it gets it if a rule grants it.",
+	"audit.forward":    "Where records go besides the log on this host, as they are written: syslog (udp://, tcp://, tls://HOST:PORT\nor unix:///PATH) or otlp. What a destination has not got yet is kept by name.",
 }
 
 // examples of the lists of tables; a test loads them together.
@@ -113,6 +114,16 @@ path = "database/creds/shop"
 [[secret.deliver]]
 as = "env"
 value = "postgresql://{{.username}}:{{.password | urlquery}}@db.example.com/shop"
+`,
+	"audit.forward": `[[audit.forward]]
+name = "siem"
+kind = "syslog"
+address = "tls://logs.example.com:6514"
+[[audit.forward]]
+name = "collector"
+kind = "otlp"
+address = "https://otel.example.com:4318"
+headers_file = "/etc/cleanroom/otlp-headers"
 `,
 }
 

@@ -22,6 +22,9 @@ func (c *Config) fill() {
 	for i := range c.Secrets {
 		c.Secrets[i].fill()
 	}
+	for i := range c.Audit.Forward {
+		orDuration(&c.Audit.Forward[i].Timeout, 10*time.Second)
+	}
 }
 
 func (p *Provider) fill() {

@@ -19,7 +19,7 @@ func TestTableExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Identity.Issuers) != 1 || len(c.Identity.Profiles) != 1 || len(c.Policy.Rules) != 2 || len(c.Providers) != 1 || len(c.Secrets) != 1 {
+	if len(c.Identity.Issuers) != 1 || len(c.Identity.Profiles) != 1 || len(c.Policy.Rules) != 2 || len(c.Providers) != 1 || len(c.Secrets) != 1 || len(c.Audit.Forward) != 2 {
 		t.Fatalf("%+v", c)
 	}
 	want := Issuer{URL: "https://gitlab.example.com", Audience: "https://cleanroom.example.com", Algorithms: []string{"RS256"}, Skew: 30 * time.Second, KeysMaxAge: time.Hour}
@@ -43,6 +43,7 @@ const (
 	anIssuer = "[[identity.issuer]]\nurl = \"https://gitlab.test\"\naudience = \"clean\"\n"
 	aVault   = "[[provider]]\nname = \"v\"\nkind = \"vault\"\n[provider.vault]\naddress = \"https://vault.test\"\nrole = \"r\"\ntoken = \"T\"\n"
 	aStore   = "[[provider]]\nname = \"s\"\nkind = \"store\"\n"
+	aForward = "[[audit.forward]]\nname = \"f\"\nkind = \"syslog\"\naddress = \"tls://logs.test:6514\"\n"
 	aSecret  = "[[secret]]\nname = \"S\"\nprovider = \"s\"\n"
 )
 
@@ -96,7 +97,20 @@ func TestBadTables(t *testing.T) {
 		"[[policy.rule]]\nname = \"r\"":                                                        "policy.rule[0].when",
 		"[[policy.rule]]\nname = \"r\"\nwhen = \"true\"\nsecrets = [\"[\"]":                    "a glob",
 		"[policy]\nfile = \"/etc/rules.toml\"\n[[policy.rule]]\nname = \"r\"\nwhen = \"true\"": "keep one of the two",
-		"data_dir = \"/run/cleanroom/data\"":                                                   "apart from state_dir",
+		aForward + aForward:                                                                       "audit.forward[1].name",
+		strings.Replace(aForward, "syslog", "relp", 1):                                            "one of syslog, otlp",
+		strings.Replace(aForward, "tls:", "https:", 1):                                            "like tls://HOST:6514",
+		strings.Replace(aForward, ":6514", "", 1):                                                 "like tls://HOST:6514",
+		strings.Replace(aForward, "logs.test:6514", "/dev/log", 1):                                "like tls://HOST:6514",
+		strings.Replace(aForward, "tls://logs.test:6514", "unix:///dev/log", 1):                   "a socket that takes RFC 5424",
+		strings.Replace(aForward, "tls://logs.test:6514", "unix:///run/../dev/log", 1):            "an absolute, clean path",
+		strings.Replace(aForward, "tls:", "tcp:", 1) + "cert_file = \"/c\"\nkey_file = \"/k\"\n":  "without TLS nobody looks at it",
+		aForward + "cert_file = \"/c\"\n":                                                         "set together with key_file",
+		aForward + "headers_file = \"/h\"\n":                                                      "only OTLP has headers",
+		"[[audit.forward]]\nname = \"f\"\nkind = \"otlp\"\naddress = \"http://otel.test:4318\"\n": "https: records would go",
+		"[[audit.forward]]\nname = \"f\"\nkind = \"otlp\"\naddress = \"otel.test:4318\"\n":        "audit.forward[0].address",
+		aForward + "timeout = \"-1s\"\n":                                                          "above zero",
+		"data_dir = \"/run/cleanroom/data\"":                                                      "apart from state_dir",
 	} {
 		_, err := Load(write(t, text), nil)
 		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary-value") || strings.Contains(err.Error(), "\n") {

@@ -151,6 +151,7 @@ func (c Config) Validate() error {
 	v.policy(c.Policy, c.Identity)
 	v.providers(c.Providers)
 	v.secrets(c.Secrets, c.Providers)
+	v.audit(c.Audit)
 	return v.err
 }
 

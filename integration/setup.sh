@@ -67,6 +67,20 @@ setup_vault() {
   [ -x "$VAULT_SERVER" ] || { say "the Vault server was not built"; return 1; }
 }
 
+# What the records of audits are forwarded to: an OpenTelemetry Collector, and Debian's rsyslog, which needs no service
+# either.
+setup_receivers() {
+  local built had
+  built=$(integration/collector/build.sh "$TEST_CACHE/collector" | shown)
+  COLLECTOR=$(tail -1 <<<"$built")
+  export COLLECTOR
+  [ -x "$COLLECTOR" ] || { say "the OpenTelemetry Collector was not built"; return 1; }
+  compgen -G '/usr/lib/*/rsyslog/lmnsd_ossl.so' >/dev/null && return
+  had=$(command -v rsyslogd || true)
+  apt_need lmnsd_ossl.so rsyslog-openssl # no command of that name: it is the driver that is missing
+  [ -n "$had" ] || service rsyslog stop >/dev/null 2>&1 || true
+}
+
 setup_images() { integration/images/build.sh "$@"; }
 
 # What tests call by name: most machines have all of it.
@@ -77,5 +91,5 @@ setup_tools() {
 
 # What the sample needs, what unit tests need, and what all tests need.
 setup_base() { setup_engine && setup_runner && setup_images; }
-setup_unit() { setup_base && setup_tools && setup_vault; }
+setup_unit() { setup_base && setup_tools && setup_vault && setup_receivers; }
 setup_all() { setup_unit && setup_registry && setup_runsc; }

@@ -1,0 +1,31 @@
+package config
+
+import "time"
+
+// Audit says where the records of jobs go.
+type Audit struct {
+	// Forward are destinations that each record is sent to.
+	Forward []Forward `mapstructure:"forward"`
+}
+
+// Forward is a destination for records, off this host.
+type Forward struct {
+	// Name is what the place in the log that was reached is kept by: a server
+	// that moved keeps its name, and gets what it has not got yet.
+	Name string `mapstructure:"name"`
+	// Kind is syslog (RFC 5424) or otlp (OpenTelemetry's logs, over HTTP).
+	Kind string `mapstructure:"kind"`
+	// Address of a syslog server is udp://, tcp:// or tls://HOST:PORT, or
+	// unix:///PATH; of an OTLP receiver an URL, to which /v1/logs is added when
+	// it has no path.
+	Address string `mapstructure:"address"`
+	// CAFile is a PEM file of the authority that vouches for the server.
+	CAFile string `mapstructure:"ca_file"`
+	// CertFile and KeyFile (PEM) are how the server knows us.
+	CertFile string `mapstructure:"cert_file"`
+	KeyFile  string `mapstructure:"key_file"`
+	// HeadersFile holds "Name: value" lines for an OTLP receiver.
+	HeadersFile string `mapstructure:"headers_file"`
+	// Timeout bounds the sending of one batch; 0 means 10 seconds.
+	Timeout time.Duration `mapstructure:"timeout"`
+}

@@ -1,0 +1,245 @@
+package forward
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"cleanroom/config"
+	"cleanroom/executor/secret/hostkey/durable"
+)
+
+// Many commands at once send nothing twice, and what is appended while one
+// of them sends is sent without another.
+func TestAtOnce(t *testing.T) {
+	r := newReceiver(t, fine)
+	b := newBench(t, config.Forward{Kind: "otlp", Address: r.URL})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for range 10 {
+				b.log.mu.Lock()
+				b.log.all = append(b.log.all, Record{Index: int64(len(b.log.all)), Time: time.Now(), Body: []byte("{}")})
+				b.log.mu.Unlock()
+				if err := b.Run(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.holds(t, r.all)
+	if len(r.all) != 200 {
+		t.Errorf("%d records of 200", len(r.all))
+	}
+}
+
+// A batch is bounded, whatever waits.
+func TestBounded(t *testing.T) {
+	largest := int64(0)
+	r := newReceiver(t, func(_ http.ResponseWriter, req *http.Request, _ []got) bool {
+		largest = max(largest, req.ContentLength)
+		return false
+	})
+	b := newBench(t, config.Forward{Kind: "otlp", Address: r.URL})
+	for range 40 {
+		b.log.add(fmt.Sprintf("%q", strings.Repeat("x", 50000)))
+	}
+	b.log.fill(2000)
+	b.run(t)
+	b.holds(t, r.all)
+	if n := slices.Max(r.batches); largest > 400<<10 || n > 512 {
+		t.Errorf("%d records, %d bytes", n, largest)
+	}
+}
+
+// Whatever a crash left of the state: everything is sent, again if need be.
+func TestState(t *testing.T) {
+	r := newReceiver(t, fine)
+	b := newBench(t, config.Forward{Name: "siem", Kind: "otlp", Address: r.URL})
+	b.log.fill(3)
+	b.run(t)
+	path := filepath.Join(b.Dir, "siem.json")
+	for _, text := range []string{"", "{", `{"format":"cleanroom forward 1","origin":"o","next":2}`, `{"format":"another 1"}`, strings.Repeat("x", maxState+1)} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.all = nil
+		b.run(t)
+		b.holds(t, r.all)
+	}
+	if n := strings.Count(b.said.String(), "level=error"); n != 5 {
+		t.Errorf("%d errors: %s", n, b.said)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Run(t.Context()); !errors.Is(err, durable.ErrLoose) {
+		t.Error(err)
+	}
+}
+
+// A log that was cut or changed below what was sent.
+func TestRewritten(t *testing.T) {
+	for name, change := range map[string]func(b *bench){
+		"changed":                    func(b *bench) { b.log.all[4].Body = []byte(`{"changed":1}`) },
+		"cut":                        func(b *bench) { b.log.all = b.log.all[:2] },
+		"cut, and grown on":          func(b *bench) { b.log.all = b.log.all[:3]; b.log.add(`{"new":3}`, `{"new":4}`, `{"new":5}`) },
+		"of another name":            func(b *bench) { b.Origin = "another" },
+		"of another name, and empty": func(b *bench) { b.Origin = "another"; b.log.all = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReceiver(t, fine)
+			b := newBench(t, config.Forward{Kind: "otlp", Address: r.URL})
+			b.log.fill(5)
+			b.run(t)
+			change(b)
+			if len(b.log.all) == 5 {
+				b.log.add("{}")
+			}
+			r.all = nil
+			b.run(t)
+			n := notices(r.all)
+			if len(n) != 1 || n[0] != r.all[0] || n[0].Notice != "rewritten" || n[0].Index != 4 {
+				t.Fatalf("%+v", r.all)
+			}
+			b.holds(t, r.all)
+			if !strings.Contains(b.said.String(), "level=error") {
+				t.Error(b.said)
+			}
+		})
+	}
+}
+
+func TestRewind(t *testing.T) {
+	r := newReceiver(t, fine)
+	b := newBench(t, config.Forward{Name: "siem", Kind: "otlp", Address: r.URL})
+	b.log.fill(5)
+	b.run(t)
+	for _, from := range []int64{3, 0, 2} {
+		r.all = nil
+		if err := b.Rewind(t.Context(), "siem", from); err != nil {
+			t.Fatal(err)
+		}
+		if s := b.state(t); s.Pending != 5-from {
+			t.Errorf("%+v", s)
+		}
+		b.run(t)
+		if len(r.all) != int(5-from) || r.all[0].Index != from {
+			t.Errorf("%+v", r.all)
+		}
+	}
+	if err := b.Rewind(t.Context(), "siem", 6); err == nil {
+		t.Error("records were passed over")
+	}
+	if err := b.Rewind(t.Context(), "sime", 0); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
+	}
+}
+
+// The test binary, as a driver and as what a driver detaches.
+func init() {
+	switch role := os.Getenv("CLEANROOM_TEST_ROLE"); role {
+	case "driver":
+		self, _ := os.Executable()
+		os.Setenv("CLEANROOM_TEST_ROLE", "detached")
+		if err := Detach(self, []string{os.Getenv("CLEANROOM_TEST_DIR")}, os.Environ()); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
+	case "detached":
+		dir := os.Args[1]
+		cwd, _ := os.Getwd()
+		sid, _, _ := syscall.Syscall(syscall.SYS_GETSID, 0, 0, 0)
+		open, _ := os.ReadDir("/proc/self/fd")
+		var files []string
+		for _, fd := range open {
+			to, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+			files = append(files, to)
+		}
+		text, _ := json.Marshal(detached{os.Getpid(), int(sid), cwd, os.Environ(), files})
+		durable.Write(filepath.Join(dir, "seen"), text)
+		io.Copy(io.Discard, func() io.Reader { f, _ := os.Open(filepath.Join(dir, "pipe")); return f }()) // until the test lets it go
+		os.Exit(0)
+	}
+}
+
+type detached struct {
+	Pid, Sid int
+	Cwd      string
+	Env      []string
+	Files    []string
+}
+
+// What is detached keeps neither the driver nor the runner that reads its
+// output waiting, and has nothing of the job.
+func TestDetach(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inherited, err := os.Create(filepath.Join(dir, "inherited"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inherited.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	driver := exec.Command(self)
+	driver.Env = append(os.Environ(), "CLEANROOM_TEST_ROLE=driver", "CLEANROOM_TEST_DIR="+dir, "CUSTOM_ENV_TOKEN=canary", "CLEANROOM_KEY=canary",
+		"JOB_RESPONSE_FILE=/canary", "CLEANROOM_LOG_LEVEL=debug", "HTTPS_PROXY=http://proxy.test")
+	driver.ExtraFiles = []*os.File{inherited}
+	driver.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := driver.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	driver.Stderr = driver.Stdout
+	if err := driver.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(bufio.NewReader(out)) // ends when nobody has the pipe
+	if err != nil || len(said) > 0 {
+		t.Errorf("%v %s", err, said)
+	}
+	if err := driver.Wait(); err != nil {
+		t.Error(err)
+	}
+	syscall.Kill(-driver.Process.Pid, syscall.SIGKILL) // as the runner does, to all of the stage's group
+	var d detached
+	until(t, "it runs", func() bool {
+		text, err := os.ReadFile(filepath.Join(dir, "seen"))
+		return err == nil && json.Unmarshal(text, &d) == nil
+	})
+	if d.Sid != d.Pid || d.Cwd != "/" {
+		t.Errorf("%+v", d)
+	}
+	if env := strings.Join(d.Env, "\n"); strings.Contains(env, "canary") || !strings.Contains(env, "CLEANROOM_LOG_LEVEL=debug") || !strings.Contains(env, "HTTPS_PROXY=") {
+		t.Errorf("environment %q", env)
+	}
+	if slices.Contains(d.Files, inherited.Name()) {
+		t.Errorf("open: %q", d.Files)
+	}
+	// It still runs: somebody reads here. Closing lets it go.
+	var w *os.File
+	until(t, "it reads", func() bool {
+		w, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	})
+	w.Close()
+}
