@@ -76,10 +76,11 @@ type answerID struct {
 	ID int64 `json:"id"`
 }
 
-// Info is what a runner has to be configured with.
+// Info is what runners and users of the REST API have to be configured with.
 type Info struct {
 	URL         string `json:"url"`
 	RunnerToken string `json:"runner_token"`
+	AccessToken string `json:"access_token"` // for the REST API
 	Seed        uint64 `json:"seed"`
 	Awkward     bool   `json:"awkward"`
 }

@@ -52,7 +52,7 @@ func (s *Server) controlRoutes() {
 		}
 	}
 	handle("GET /control/info", func(*http.Request) (any, error) {
-		return map[string]any{"url": s.URL(), "runner_token": s.RunnerToken(), "seed": s.opts.Seed, "awkward": s.opts.Awkward}, nil
+		return map[string]any{"url": s.URL(), "runner_token": s.RunnerToken(), "access_token": s.AccessToken(), "seed": s.opts.Seed, "awkward": s.opts.Awkward}, nil
 	})
 	handle("POST /control/projects", s.controlProject)
 	handle("POST /control/jobs", func(r *http.Request) (any, error) {

@@ -116,7 +116,7 @@ func (s *Server) requestJob(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Err() != nil {
 			return
 		}
-		if handed, ok := s.book.Claim(req.Info, s.dice.Pick); ok {
+		if handed, ok := s.book.Claim(known.ID, req.Info, s.dice.Pick); ok {
 			p, _ := s.project(handed.Spec.Project)
 			response, err := s.answers.Job(handed, p.Project, known)
 			if err != nil {

@@ -40,6 +40,8 @@ type Options struct {
 	// RunnerToken is a token that is accepted without registering; ControlToken opens /control. Made up when empty.
 	RunnerToken  string
 	ControlToken string
+	// AccessToken is a person's, with the scope read_api. Made up when empty.
+	AccessToken string
 	// Hold is how long a request for a job waits for one, 5 s when zero.
 	Hold time.Duration
 	// TLSCert and TLSKey are files; with them Listen serves HTTPS.
@@ -82,6 +84,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.ControlToken == "" {
 		o.ControlToken = random(16)
+	}
+	if o.AccessToken == "" {
+		o.AccessToken = "glpat-" + random(10)
 	}
 	if err := os.MkdirAll(filepath.Join(o.DataDir, "artifacts"), 0o755); err != nil {
 		return nil, err
@@ -154,6 +159,9 @@ func (s *Server) RunnerToken() string { return s.opts.RunnerToken }
 // ControlToken is the token that a Client needs.
 func (s *Server) ControlToken() string { return s.opts.ControlToken }
 
+// AccessToken is a token for the REST API.
+func (s *Server) AccessToken() string { return s.opts.AccessToken }
+
 func (s *Server) routes() {
 	s.mux = http.NewServeMux()
 	api := func(pattern string, h http.HandlerFunc) {
@@ -178,6 +186,10 @@ func (s *Server) routes() {
 	api("POST /jobs/{id}/artifacts/authorize", s.authorizeArtifacts)
 	api("POST /jobs/{id}/artifacts", s.uploadArtifacts)
 	api("GET /jobs/{id}/artifacts", s.downloadArtifacts)
+	api("GET /projects/{project}/jobs", s.rest(s.listProjectJobs))
+	api("GET /projects/{project}/jobs/{id}", s.rest(s.getJob))
+	api("GET /projects/{project}/jobs/{id}/trace", s.rest(s.getTrace))
+	api("GET /runners/{id}/jobs", s.rest(s.listRunnerJobs))
 	s.mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		s.answer(w, http.StatusOK, s.answers.Discovery())
 	})

@@ -130,7 +130,7 @@ func (b *Book) Submit(spec Spec, source Source, token string) (int64, error) {
 }
 
 // Claim takes a pending job off the queue for a runner; pick chooses which of n. ok is false when there is none.
-func (b *Book) Claim(info wire.Info, pick func(n int) int) (h Handed, ok bool) {
+func (b *Book) Claim(runner int64, info wire.Info, pick func(n int) int) (h Handed, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.queue) == 0 {
@@ -139,7 +139,7 @@ func (b *Book) Claim(info wire.Info, pick func(n int) int) (h Handed, ok bool) {
 	i := pick(len(b.queue))
 	e := b.queue[i]
 	b.queue = slices.Delete(b.queue, i, i+1)
-	e.Runner = info
+	e.Runner, e.RunnerID = info, runner
 	b.enter(e, Running)
 	h = Handed{ID: e.ID, Token: e.token, Spec: e.spec, Source: e.source,
 		Queued: e.HandedAt.Sub(e.PendingAt), At: e.HandedAt, Waiting: len(b.queue)}

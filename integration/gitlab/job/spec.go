@@ -135,6 +135,7 @@ type Status struct {
 
 	Artifacts []Upload  `json:"artifacts,omitempty"`
 	Runner    wire.Info `json:"runner"`
+	RunnerID  int64     `json:"runner_id,omitempty"`
 
 	CreatedAt    time.Time `json:"created_at"`
 	PendingAt    time.Time `json:"pending_at,omitzero"`
