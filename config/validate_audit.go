@@ -18,6 +18,7 @@ func (c *checker) audit(a Audit) {
 		}
 		if f.Kind == "otlp" {
 			c.url(at+"address", f.Address)
+			c.check(u.RawQuery == "", at+"address", "the query", "left out: what is secret goes into headers_file")
 			c.check(u.Scheme == "https" || loopback(u.Hostname()), at+"address", f.Address, "https: records would go over the network in the clear")
 		} else {
 			c.syslog(at+"address", f.Address, u)

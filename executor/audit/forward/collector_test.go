@@ -104,5 +104,5 @@ func TestCollector(t *testing.T) {
 func TestCollectorComesAndGoes(t *testing.T) {
 	c := startCollector(t)
 	b := newBench(t, config.Forward{Kind: "otlp", Address: "http://" + c.address})
-	comesAndGoes(t, b, func() []got { return c.got(t) }, c.down, func() { c.up(t) })
+	comesAndGoes(t, b, c.file, func() []got { return c.got(t) }, c.down, func() { c.up(t) })
 }

@@ -116,7 +116,13 @@ func (d *delivery) all(ctx context.Context, size int64) error {
 		batch = append(batch, item{Record: r, leaf: leafOf(r.Body)})
 		held += len(r.Body)
 	}
-	return flush()
+	if err := flush(); err != nil {
+		return err
+	}
+	if d.state.Next < size {
+		return fmt.Errorf("the log gave %d records of %d: run `cleanroom audit verify`", d.state.Next, size)
+	}
+	return nil
 }
 
 // deliver sends a batch. If something in it is not taken, it is cut in halves

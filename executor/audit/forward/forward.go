@@ -118,7 +118,11 @@ func (f *Forwarder) serve(ctx context.Context, c config.Forward) error {
 	}
 }
 
-func (f *Forwarder) leftAlone(s *State) bool { return !f.Force && time.Now().Before(s.NotBefore) }
+// leftAlone: a time beyond what was ever waited for is of a clock that was wrong.
+func (f *Forwarder) leftAlone(s *State) bool {
+	wait := time.Until(s.NotBefore)
+	return !f.Force && wait > 0 && wait <= longAsked
+}
 
 // catchUp sends everything that there is; the lock is ours.
 func (f *Forwarder) catchUp(ctx context.Context, c config.Forward) error {
@@ -192,6 +196,9 @@ func (f *Forwarder) Rewind(ctx context.Context, name string, next int64) error {
 	if next > 0 {
 		if last, err = f.leaf(ctx, next-1); err != nil {
 			return err
+		}
+		if last == "" {
+			return fmt.Errorf("the log has no record %d: run `cleanroom audit verify`", next-1)
 		}
 	}
 	s.Next, s.Last, s.NotBefore = next, last, time.Time{}

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,6 +145,10 @@ func TestRewind(t *testing.T) {
 	if err := b.Rewind(t.Context(), "siem", 6); err == nil {
 		t.Error("records were passed over")
 	}
+	b.log.all = b.log.all[:1]
+	if err := b.Rewind(t.Context(), "siem", 3); err == nil {
+		t.Error("a record that there is not was believed")
+	}
 	if err := b.Rewind(t.Context(), "sime", 0); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
@@ -242,4 +247,47 @@ func TestDetach(t *testing.T) {
 		return err == nil
 	})
 	w.Close()
+}
+
+// short is a log that does not keep what Size says.
+type short struct{ *memory }
+
+func (s short) Size(ctx context.Context) (int64, error) {
+	n, err := s.memory.Size(ctx)
+	return n + 1, err
+}
+
+// A log that is not whole is an error of its own, and no destination's.
+func TestBrokenLog(t *testing.T) {
+	r := newReceiver(t, fine)
+	b := newBench(t, config.Forward{Kind: "otlp", Address: r.URL})
+	b.log.fill(3)
+	b.Log = short{b.log}
+	if err := b.Run(t.Context()); err == nil || errors.Is(err, ErrDestination) {
+		t.Error(err)
+	}
+	b.Log = b.log
+	b.holds(t, r.all)
+	b.log.fill(3)
+	b.log.all[4].Index = 5
+	if err := b.Run(t.Context()); err == nil || errors.Is(err, ErrDestination) || len(r.all) != 4 {
+		t.Errorf("%v, %d records", err, len(r.all))
+	}
+}
+
+// A clock that was wrong once does not stop it for years.
+func TestClock(t *testing.T) {
+	r := newReceiver(t, fine)
+	b := newBench(t, config.Forward{Name: "siem", Kind: "otlp", Address: r.URL})
+	b.Force = false
+	b.log.fill(1)
+	for ahead, want := range map[time.Duration]int{time.Minute * 59: 0, 9000 * time.Hour: 1} {
+		r.all = nil
+		if err := b.save("siem", &State{Format: stateFormat, Origin: b.Origin, NotBefore: time.Now().Add(ahead)}); err != nil {
+			t.Fatal(err)
+		}
+		if b.run(t); len(r.all) != want {
+			t.Errorf("%s ahead: %d records", ahead, len(r.all))
+		}
+	}
 }

@@ -27,7 +27,7 @@ const protobuf = "application/x-protobuf"
 
 // otlpSender speaks OTLP 1 over HTTP, in protobuf
 // (opentelemetry.io/docs/specs/otlp, "OTLP/HTTP"). OTLP over gRPC is left
-// out: receivers have both, and gRPC is half a megabyte of code.
+// out: receivers take both, and HTTP needs no library but Go's.
 type otlpSender struct {
 	source
 	url      string

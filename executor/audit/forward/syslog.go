@@ -116,7 +116,7 @@ func (s *syslogSender) sendDatagrams(ctx context.Context, conn net.Conn, batch [
 	for _, i := range batch {
 		text, err := s.message(i, s.host)
 		if err != nil {
-			return &refusal{1, err.Error()}
+			return &refusal{len(batch), err.Error()}
 		}
 		if _, err := conn.Write(text); errors.Is(err, unix.EMSGSIZE) {
 			return &refusal{len(batch), fmt.Sprintf("%d bytes are more than a datagram holds", len(text))}
