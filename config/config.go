@@ -67,6 +67,9 @@ type Images struct {
 	// AllowedPullPolicies bounds what a job may ask for; empty means
 	// PullPolicies.
 	AllowedPullPolicies []string `mapstructure:"allowed_pull_policies"`
+	// Private says what becomes of an image that a room pulled with a login:
+	// keep, or remove when no room uses it.
+	Private string `mapstructure:"private"`
 	// AuthConfig is a docker config.json text for registries (as in
 	// DOCKER_AUTH_CONFIG); the runner user's own file is read after it.
 	AuthConfig string `mapstructure:"auth_config"`

@@ -233,6 +233,7 @@ func TestValidate(t *testing.T) {
 		`images.pull_policies: "sometimes" must be one of`:                   set(func(c *Config) { c.Images.PullPolicies = []string{"sometimes"} }),
 		`images.pull_policies: "never" must be in the list once only`:        set(func(c *Config) { c.Images.PullPolicies = []string{"never", "never"} }),
 		`images.allowed_pull_policies: "x" must be one of`:                   set(func(c *Config) { c.Images.AllowedPullPolicies = []string{"x"} }),
+		`images.private: "drop" must be one of keep, remove`:                 set(func(c *Config) { c.Images.Private = "drop" }),
 		`images.auth_config: the value must be the JSON text`:                set(func(c *Config) { c.Images.AuthConfig = `{"auths": "hunter2` }),
 		`room.builds_dir: "/" must`:                                          set(func(c *Config) { c.Room.BuildsDir = "/" }),
 		`room.builds_dir: "/builds/" must`:                                   set(func(c *Config) { c.Room.BuildsDir = "/builds/" }),

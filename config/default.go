@@ -5,12 +5,13 @@ import "time"
 // DefaultPath is where Load looks when it is given no path.
 const DefaultPath = "/etc/cleanroom/config.toml"
 
-// The values that Profile, Transport, Storage and pull policies may have.
+// The values that Profile, Transport, Storage and the like may have.
 var (
 	profiles     = []string{"compatible", "hardened", "strict"}
 	transports   = []string{"auto", "socket", "exec"}
 	storages     = []string{"tmpfs", "disk"}
 	pullPolicies = []string{"always", "if-not-present", "never"}
+	afterwards   = []string{"keep", "remove"}
 	logLevels    = []string{"debug", "info", "warn", "error"}
 	logFormats   = []string{"text", "json"}
 )
@@ -26,9 +27,8 @@ func Default() Config {
 			Timeout:   2 * time.Minute,
 		},
 		Images: Images{
-			// As in GitLab's docker executor: if-not-present would let a
-			// job run a private image that another job pulled.
-			PullPolicies: []string{"always"},
+			PullPolicies: []string{"always"}, // as in GitLab's docker executor
+			Private:      "keep",
 		},
 		Room: Room{
 			BuildsDir:         "/builds",

@@ -24,8 +24,9 @@ var explain = map[string]string{
 	"images.default":               "Image of jobs that name none. Empty: they are refused.",
 	"images.allowed":               "Globs over the names of images that jobs may run, like registry.example.com/**.\nEmpty: every image.",
 	"images.allowed_services":      "The same for services.",
-	"images.pull_policies":         "Tried in order when a job names none: always, if-not-present, never.\nif-not-present lets a job run a private image that another job pulled.",
+	"images.pull_policies":         "Tried in order when a job names none: always, if-not-present, never.\nAn image that a login brought is given only to a job to which its registry would give it, too.",
 	"images.allowed_pull_policies": "What a job may ask for. Empty: pull_policies.",
+	"images.private":               "What becomes of an image that a login brought and that not everybody may pull: keep, or\nremove with the last room that uses it.",
 	"images.auth_config":           "Text of a docker config.json with registry logins, as in DOCKER_AUTH_CONFIG.",
 
 	"room.builds_dir":         "Where the project is checked out, inside the room.",

@@ -176,6 +176,7 @@ func (c *checker) images(i Images) {
 	c.check(len(i.PullPolicies) > 0, "images.pull_policies", i.PullPolicies, "a list of at least one of "+strings.Join(pullPolicies, ", "))
 	c.policies("images.pull_policies", i.PullPolicies)
 	c.policies("images.allowed_pull_policies", i.AllowedPullPolicies)
+	c.oneOf("images.private", i.Private, afterwards)
 	if i.AuthConfig != "" {
 		var object map[string]json.RawMessage
 		err := json.Unmarshal([]byte(i.AuthConfig), &object)

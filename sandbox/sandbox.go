@@ -32,7 +32,8 @@ type Engine interface {
 	// result is not known.
 	Run(ctx context.Context, stage Stage) (Result, error)
 	// Wipe removes everything of the named room and looks again. A room
-	// that is not there is no error.
+	// that is not there is no error. Images stay, unless the engine was told
+	// otherwise.
 	Wipe(ctx context.Context, room string) (Evidence, error)
 	// Rooms lists what is on the engine, whoever made it.
 	Rooms(ctx context.Context) ([]RoomInfo, error)
@@ -196,7 +197,7 @@ type Evidence struct {
 
 // Item is one thing on the engine or on the host.
 type Item struct {
-	Kind string `json:"kind"` // container, volume, network, file
+	Kind string `json:"kind"` // container, volume, network, image, file
 	Name string `json:"name"`
 	Why  string `json:"why,omitempty"` // of one that is left
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/config"
+	"cleanroom/executor/secret/hostkey/durable"
 	"cleanroom/sandbox/docker"
 )
 
@@ -78,10 +79,15 @@ func (g *globals) path() string {
 
 func (g *globals) load() (config.Config, error) { return config.Load(g.path(), os.Environ()) }
 
+// maxPulled bounds the record of pulled images, in bytes: tens of thousands.
+const maxPulled = 16 << 20
+
 func openEngine(c config.Config) (*docker.Engine, error) {
 	return docker.New(docker.Options{
 		Host: c.Engine.Host, Runtime: c.Engine.Runtime, Transport: c.Engine.Transport,
 		InitPath: initPath(c), StateDir: c.StateDir, Timeout: c.Engine.Timeout,
+		Pulled:       durable.Kept{Path: filepath.Join(c.DataDir, "images", "pulled.json"), Limit: maxPulled},
+		RemovePulled: c.Images.Private == "remove",
 	})
 }
 

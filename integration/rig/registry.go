@@ -32,10 +32,6 @@ type Registry struct {
 
 // StartRegistry starts one that keeps its images in dir.
 func StartRegistry(ctx context.Context, dir string) (*Registry, error) {
-	binary, err := exec.LookPath("docker-registry")
-	if err != nil {
-		return nil, errors.New("docker-registry is not installed: run `make integration`, which brings it")
-	}
 	address, err := freeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
@@ -47,31 +43,48 @@ func StartRegistry(ctx context.Context, dir string) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	logins, config := filepath.Join(dir, "htpasswd"), filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\nauth: {htpasswd: {realm: rig, path: %q}}\n",
-		filepath.Join(dir, "data"), address, logins)
-	if err := errors.Join(os.WriteFile(logins, []byte(r.User+":"+string(hash)+"\n"), 0o600), os.WriteFile(config, []byte(text), 0o600)); err != nil {
+	logins := filepath.Join(dir, "htpasswd")
+	if err := os.WriteFile(logins, []byte(r.User+":"+string(hash)+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	r.cmd = exec.Command(binary, "serve", config)
-	log, err := os.Create(filepath.Join(dir, "registry.log"))
+	return r, r.serve(fmt.Sprintf("auth: {htpasswd: {realm: rig, path: %q}}\n", logins))
+}
+
+// OpenToAll starts the registry again at its address, and it wants no login.
+func (r *Registry) OpenToAll() error {
+	r.Stop()
+	return r.serve("")
+}
+
+func (r *Registry) serve(auth string) error {
+	binary, err := exec.LookPath("docker-registry")
 	if err != nil {
-		return nil, err
+		return errors.New("docker-registry is not installed: run `make integration`, which brings it")
+	}
+	config := filepath.Join(r.dir, "config.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n%s", filepath.Join(r.dir, "data"), r.Address, auth)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	r.cmd = exec.Command(binary, "serve", config)
+	log, err := os.Create(filepath.Join(r.dir, "registry.log"))
+	if err != nil {
+		return err
 	}
 	defer log.Close()
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	if err := r.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if res, err := http.Get("http://" + address + "/v2/"); err == nil {
+		if res, err := http.Get("http://" + r.Address + "/v2/"); err == nil {
 			res.Body.Close()
-			return r, nil
+			return nil
 		}
 	}
 	words, _ := os.ReadFile(log.Name())
 	r.Stop()
-	return nil, fmt.Errorf("docker-registry does not come up: %s", words)
+	return fmt.Errorf("docker-registry does not come up: %s", words)
 }
 
 // Auth is the login as docker's config files hold it.

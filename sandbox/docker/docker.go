@@ -32,6 +32,12 @@ type Options struct {
 	InitPath  string        // the cleanroom-init binary on this machine
 	StateDir  string        // a folder (tmpfs) for what saves questions
 	Timeout   time.Duration // of one request to the engine, pulls excepted
+
+	// Pulled keeps which images were pulled with a login; without one no
+	// login is used.
+	Pulled sandbox.Kept
+	// RemovePulled has a room's wipe remove those that no other room uses.
+	RemovePulled bool
 }
 
 // Engine is a sandbox.Engine on a Docker Engine.
@@ -41,7 +47,8 @@ type Engine struct {
 	local   bool
 	tool    string // hash of init, for engines that cannot mount it
 	met     sync.Once
-	learned *learned // learn.go; set before anything goes on side by side
+	asking  sync.Mutex
+	learned *learned // learn.go; set before a room is laid out
 }
 
 var _ sandbox.Engine = (*Engine)(nil)

@@ -76,9 +76,9 @@ func FuzzShowPull(f *testing.F) {
 	f.Add([]byte(`{"progressDetail":[]}`))
 	f.Add([]byte("\x00{"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		err := showPull(bytes.NewReader(stream), io.Discard)
-		if again := showPull(bytes.NewReader(stream), io.Discard); (err == nil) != (again == nil) {
-			t.Errorf("%v, then %v", err, again)
+		digest, err := showPull(bytes.NewReader(stream), io.Discard)
+		if twice, again := showPull(bytes.NewReader(stream), io.Discard); (err == nil) != (again == nil) || digest != twice {
+			t.Errorf("%q, %v, then %q, %v", digest, err, twice, again)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -19,7 +20,9 @@ import (
 type picture struct {
 	id     string // sha256:..., what is run whatever the tag says later
 	digest string // name@sha256:... when a registry gave one
-	config *dockerspec.DockerOCIImageConfig
+	// digests are those of all its names.
+	digests []string
+	config  *dockerspec.DockerOCIImageConfig
 }
 
 // image makes sure that c's image is here, by the pull policies in order.
@@ -61,10 +64,18 @@ func worst(failures []error) error {
 }
 
 func (e *Engine) byPolicy(ctx context.Context, c sandbox.Container, ref reference.Named, policy string, spec sandbox.Spec, w io.Writer) (picture, error) {
+	var withheld withheldError
 	switch policy {
 	case "always":
 	case "if-not-present", "never":
-		p, err := e.inspect(ctx, c, ref)
+		p, err := e.present(ctx, c, ref, spec, w)
+		if errors.As(err, &withheld) { // for this job it is not present
+			if policy == "never" || digested(ref) { // a digest is the same wherever it comes from
+				return picture{}, err
+			}
+			sayf(w, "Image %s is on this runner, but not for this job as it is: pulling it", c.Image)
+			break
+		}
 		if err == nil || !cerrdefs.IsNotFound(err) {
 			return p, err
 		}
@@ -74,23 +85,25 @@ func (e *Engine) byPolicy(ctx context.Context, c sandbox.Container, ref referenc
 	default:
 		return picture{}, userErrorf("pull policy %q: use always, if-not-present or never", policy)
 	}
-	if err := e.pull(ctx, c, ref, spec, w); err != nil {
-		return picture{}, err
+	p, err := e.pull(ctx, c, ref, spec, w)
+	if errors.Is(err, sandbox.ErrUser) && errors.Is(withheld.error, sandbox.ErrUser) {
+		return picture{}, withheld // which says more
 	}
-	return e.inspect(ctx, c, ref)
+	return p, err
 }
 
-func (e *Engine) inspect(ctx context.Context, c sandbox.Container, ref reference.Named) (picture, error) {
+// inspect finds an image by a name or an ID.
+func (e *Engine) inspect(ctx context.Context, c sandbox.Container, ref string) (picture, error) {
 	ctx, cancel := e.short(ctx)
 	defer cancel()
-	r, err := e.api.ImageInspect(ctx, ref.String())
+	r, err := e.api.ImageInspect(ctx, ref)
 	if err != nil {
 		return picture{}, fmt.Errorf("image %s: %w", c.Image, err)
 	}
 	if c.Platform != "" && !samePlatform(c.Platform, r.Os, r.Architecture, r.Variant) {
 		return picture{}, fmt.Errorf("image %s for %s: %w", c.Image, c.Platform, cerrdefs.ErrNotFound)
 	}
-	p := picture{id: r.ID, config: r.Config}
+	p := picture{id: r.ID, digests: r.RepoDigests, config: r.Config}
 	if p.config == nil {
 		p.config = &dockerspec.DockerOCIImageConfig{}
 	}
@@ -110,30 +123,69 @@ func digestOf(image string, digests []string) string {
 	return ""
 }
 
-func (e *Engine) pull(ctx context.Context, c sandbox.Container, ref reference.Named, spec sandbox.Spec, w io.Writer) error {
-	auth, source := "", ""
+// login finds what opens an image's registry; both are empty for anonymity.
+func login(ctx context.Context, c sandbox.Container, ref reference.Named) (auth, source string, err error) {
 	if c.Auth != nil {
-		var err error
 		if auth, source, err = c.Auth(ctx, ref.String()); err != nil {
-			return fmt.Errorf("registry login for %s: %w", c.Image, err)
+			err = fmt.Errorf("registry login for %s: %w", c.Image, err)
 		}
+	}
+	return auth, source, err
+}
+
+// digested tells a name with a digest. The engine does not ask a registry for
+// a digest that it has from there: such a pull proves nothing.
+func digested(ref reference.Named) bool {
+	_, ok := ref.(reference.Canonical)
+	return ok
+}
+
+// pull brings an image. What it returns is what the registry gave for ref,
+// whatever others have pulled meanwhile.
+func (e *Engine) pull(ctx context.Context, c sandbox.Container, ref reference.Named, spec sandbox.Spec, w io.Writer) (picture, error) {
+	auth, source, err := login(ctx, c, ref)
+	if err != nil {
+		return picture{}, err
 	}
 	if source != "" {
 		sayf(w, "Pulling image %s with the login from %s", c.Image, source)
 	} else {
 		sayf(w, "Pulling image %s", c.Image)
 	}
+	if auth != "" && digested(ref) {
+		if err := e.has(ctx, ref, auth); err != nil {
+			return picture{}, pullError(ctx, c.Image, err)
+		}
+	}
+	for try := 1; ; try++ {
+		a, err := e.expect(ctx, ref, auth != "", spec)
+		if err != nil {
+			return picture{}, err
+		}
+		digest, err := e.fetch(ctx, c, ref, auth, spec, w)
+		if err != nil {
+			return picture{}, errors.Join(err, a.failed(ctx, err))
+		}
+		p, err := a.landed(ctx, c, digest, w)
+		if !errors.Is(err, errGone) || try == 3 {
+			return p, err
+		}
+	}
+}
+
+// fetch has the engine pull, and returns the digest that the registry gave.
+func (e *Engine) fetch(ctx context.Context, c sandbox.Container, ref reference.Named, auth string, spec sandbox.Spec, w io.Writer) (digest string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.PullTimeout, fmt.Errorf("took longer than pull_timeout, %s", spec.PullTimeout))
 	defer cancel()
 	stream, err := e.api.ImagePull(ctx, ref.String(), image.PullOptions{RegistryAuth: auth, Platform: c.Platform})
+	if err == nil {
+		defer stream.Close()
+		digest, err = showPull(stream, w)
+	}
 	if err != nil {
-		return pullError(ctx, c.Image, err)
+		return "", pullError(ctx, c.Image, err)
 	}
-	defer stream.Close()
-	if err := showPull(stream, w); err != nil {
-		return pullError(ctx, c.Image, err)
-	}
-	return nil
+	return digest, nil
 }
 
 // pullError tells a name that no registry will ever know from a registry that
@@ -142,16 +194,20 @@ func pullError(ctx context.Context, name string, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("pull of image %s: %w", name, cause)
 	}
-	if cerrdefs.IsInvalidArgument(err) {
+	if cerrdefs.IsInvalidArgument(err) || refused(err) {
 		return userErrorf("pull of image %s: %w", name, err)
 	}
-	text := strings.ToLower(err.Error())
-	for _, final := range []string{"not found", "manifest unknown", "access denied", "access to the resource is denied", "unauthorized", "no basic auth", "name invalid", "no matching manifest", "does not exist", "name unknown"} {
-		if strings.Contains(text, final) {
-			return userErrorf("pull of image %s: %w", name, err)
-		}
-	}
 	return fmt.Errorf("pull of image %s: %w", name, err)
+}
+
+// refused says that a registry has answered, and that asking again will not
+// change it. The engine has nothing but words for that.
+func refused(err error) bool {
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc([]string{
+		"not found", "manifest unknown", "access denied", "access to the resource is denied", "unauthorized", "no basic auth",
+		"name invalid", "no matching manifest", "does not exist", "name unknown",
+	}, func(final string) bool { return strings.Contains(text, final) })
 }
 
 func (p picture) name() string {

@@ -10,12 +10,15 @@ import (
 
 // learned is what the engine says of itself, asked once.
 type learned struct {
+	id                 string // of its own, as long as its folder lives
 	runtime            string // that rooms run under
 	firstUID, firstGID uint64 // where the ids of rooms begin on its host
 }
 
 // learn asks the engine about itself, unless it has.
 func (e *Engine) learn(ctx context.Context) error {
+	e.asking.Lock()
+	defer e.asking.Unlock()
 	if e.learned != nil {
 		return nil
 	}
@@ -25,7 +28,7 @@ func (e *Engine) learn(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	l := &learned{runtime: e.options.Runtime}
+	l := &learned{id: info.ID, runtime: e.options.Runtime}
 	if l.runtime == "" {
 		l.runtime = info.DefaultRuntime
 	}

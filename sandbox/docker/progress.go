@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -30,8 +31,15 @@ type pullMessage struct {
 	} `json:"progressDetail"`
 }
 
-// showPull reads a pull to its end and shows its progress.
-func showPull(r io.Reader, w io.Writer) error {
+// errPull is one that the engine itself tells: the pull has ended and nothing
+// comes of it.
+type errPull struct{ text string }
+
+func (e errPull) Error() string { return e.text }
+
+// showPull reads a pull to its end and shows its progress. The digest is the
+// one that the registry gave for the name.
+func showPull(r io.Reader, w io.Writer) (digest string, err error) {
 	type layer struct {
 		got, size int64
 		done      bool
@@ -42,12 +50,15 @@ func showPull(r io.Reader, w io.Writer) error {
 	for {
 		var m pullMessage
 		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
-			return nil
+			return digest, nil
 		} else if err != nil {
-			return fmt.Errorf("the engine's answer broke off: %w", err)
+			return "", fmt.Errorf("the engine's answer broke off: %w", err)
 		}
 		if m.Error != "" {
-			return errors.New(m.Error)
+			return "", errPull{m.Error}
+		}
+		if d, ok := strings.CutPrefix(m.Status, "Digest: "); ok && m.ID == "" {
+			digest = d
 		}
 		switch m.Status {
 		case "Downloading":

@@ -294,7 +294,7 @@ func TestShowPull(t *testing.T) {
 		}
 		stream.lines = append(stream.lines, `{"id":"a","status":"Download complete"}`, `{"id":"b","status":"Already exists"}`, `{"status":"Digest: sha256:0"}`)
 		var b strings.Builder
-		if err := showPull(stream, &b); err != nil {
+		if _, err := showPull(stream, &b); err != nil {
 			t.Fatal(err)
 		}
 		want := "  2MB of 10MB, 0 of 1 layers\n  5MB of 10MB, 0 of 1 layers\n  8MB of 10MB, 0 of 1 layers\n  10MB of 10MB, 1 of 1 layers\n"
@@ -307,7 +307,7 @@ func TestShowPull(t *testing.T) {
 		for i := range 100000 {
 			fmt.Fprintf(&flood, `{"id":"%d","status":"Downloading","progressDetail":{"current":1,"total":2}}`, i)
 		}
-		if err := showPull(io.MultiReader(strings.NewReader(flood.String()), &slowly{lines: strings.Fields("{} {} {} {}")}), &b); err != nil {
+		if _, err := showPull(io.MultiReader(strings.NewReader(flood.String()), &slowly{lines: strings.Fields("{} {} {} {}")}), &b); err != nil {
 			t.Fatal(err)
 		}
 		if b.String() != "  1kB of 2kB, 0 of 1000 layers\n" {
@@ -319,7 +319,7 @@ func TestShowPull(t *testing.T) {
 		`{"status":"x"`: "broke off", `nonsense`: "broke off", `[]`: "broke off", `{"progressDetail":{"current":"x"}}`: "broke off",
 		``: "", `{}`: "", `null`: "", `{"id":"a","status":"Downloading","progressDetail":{"current":-1,"total":-9223372036854775808}}`: "",
 	} {
-		err := showPull(strings.NewReader(stream), io.Discard)
+		_, err := showPull(strings.NewReader(stream), io.Discard)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", stream, err)
 		}

@@ -61,6 +61,11 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 		}
 		time.Sleep(pause)
 	}
+	if len(ev.Left) == 0 && e.options.RemovePulled { // containers, which use them, are gone
+		if err := e.removePulled(ctx, room, &ev); err != nil {
+			return ev, fmt.Errorf("room %s: its images: %w", room, err)
+		}
+	}
 	if len(ev.Left) == 0 { // else the next wipe must know as much as this one
 		e.forget(room, &ev)
 		ev.Left = append(ev.Left, mountsOf(room)...)
