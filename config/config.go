@@ -14,8 +14,9 @@ type Config struct {
 	// StateDir holds what a room needs between two commands. It should be
 	// on tmpfs, so that nothing of a job reaches a disk.
 	StateDir string `mapstructure:"state_dir"`
-	// DataDir holds what must outlive a reboot, none of it in the clear: the
-	// host's key, the journal of leases, the store, issuers' public keys.
+	// DataDir holds what must outlive a reboot, no secret of it in the clear: the
+	// host's key, the journal of leases, the store, issuers' public keys, and
+	// caches.
 	DataDir string `mapstructure:"data_dir"`
 	// Profile hardens rooms: compatible, hardened or strict.
 	Profile   string     `mapstructure:"profile"`
@@ -130,9 +131,15 @@ type Network struct {
 
 // Cache says what may outlive a job.
 type Cache struct {
-	// Enabled keeps the runner's local cache in a volume per project and
+	// Enabled keeps the runner's local caches, in DataDir, by project and
 	// protection of the ref; off, nothing survives a job.
 	Enabled bool `mapstructure:"enabled"`
+	// MaxAge is how long a cache is given out, from when it was kept.
+	MaxAge time.Duration `mapstructure:"max_age"`
+	// MaxSize bounds all caches together, MaxProjectSize those of one project
+	// ("4g"): those that were used least recently go.
+	MaxSize        string `mapstructure:"max_size"`
+	MaxProjectSize string `mapstructure:"max_project_size"`
 }
 
 // Log is the driver's own log, for admins.

@@ -48,6 +48,11 @@ func Default() Config {
 			Pids:          2048,
 			Shm:           "64m",
 		},
+		Cache: Cache{
+			MaxAge:         14 * 24 * time.Hour,
+			MaxSize:        "20g",
+			MaxProjectSize: "4g",
+		},
 		Log: Log{
 			Level:  "info",
 			Format: "text",

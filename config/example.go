@@ -10,8 +10,8 @@ import (
 // explain has a line or more for every key. A test holds it against Config.
 var explain = map[string]string{
 	"state_dir": "What a room needs between two commands. Should be on tmpfs, root's own, mode 0700.",
-	"data_dir": "What must outlive a reboot, none of it in the clear: the host's key, the journal of leases,\n" +
-		"the store of secrets, issuers' public keys.",
+	"data_dir": "What must outlive a reboot, no secret of it in the clear: the host's key, the journal of leases,\n" +
+		"the store of secrets, issuers' public keys, and caches.",
 	"profile": "How hard a room's walls are: compatible, hardened or strict. A job can only ask for a\nharder one than this, with the variable CLEANROOM_PROFILE.",
 
 	"engine.host":      "Address of the Docker Engine, like unix:///var/run/docker.sock or ssh://HOST.\nEmpty: DOCKER_HOST, or the local socket.",
@@ -55,7 +55,10 @@ var explain = map[string]string{
 	"network.https_proxy": "",
 	"network.no_proxy":    "Hosts that are reached without, with commas.",
 
-	"cache.enabled": "Keep the runner's local cache, in a volume per project and protection of the ref.\nOff: nothing survives a job.",
+	"cache.enabled":          "Keep the runner's local caches, in data_dir, by project and protection of the ref; rules can\nsay whose. Off: nothing survives a job.",
+	"cache.max_age":          "How long a cache is given out, from when it was kept.",
+	"cache.max_size":         "Size of all caches together. Those that were used least recently go.",
+	"cache.max_project_size": "Size of the caches of one project.",
 
 	"log.level":  "debug, info, warn or error.",
 	"log.format": "text or json.",
@@ -66,7 +69,7 @@ var explain = map[string]string{
 	"identity.issuer":  "Servers whose ID tokens are believed. A job's token for this audience gives facts.",
 	"identity.profile": "What production demands of a token. A job that names it, with CLEANROOM_IDENTITY, fails at\nonce with a token that production would refuse; so does one whose rule names it.",
 	"policy.file":      "File of rules, as [[rule]] tables, in place of [[policy.rule]] here.",
-	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images and services are bound by rules once a rule lists any. Files\nthat a rule's `warn` names are stored although the guard finds a secret in them. README has all keys.",
+	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images, services and the keys of caches are bound by rules once a rule lists any. Files\nthat a rule's `warn` names are stored although the guard finds a secret in them. README has all keys.",
 	"provider":         "Where secrets come from: vault, store, oidc, aws, file or exec, with the table of that kind.",
 	"secret":           "What a job may ask for, with CLEANROOM_SECRETS: NAME, NAME; it gets it if a rule grants it.",
 	"audit.forward":    "Where records go besides the log on this host, as they are written: syslog (udp://, tcp://, tls://HOST:PORT\nor unix:///PATH) or otlp. What a destination has not got yet is kept by name.",
@@ -94,6 +97,10 @@ when = 'project_path == "shop/items" && ref_protected && environment == "product
 secrets = ["DATABASE_URL"]
 identity = ["production"]
 hint = "only protected branches that deploy to production get it"
+[[policy.rule]]
+name = "caches"
+when = 'glob(project_path, "shop/*")'
+caches = ["**"]
 [[policy.rule]]
 name = "fixtures"
 when = 'project_path == "shop/items"'

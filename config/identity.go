@@ -80,6 +80,8 @@ type Rule struct {
 	Services []string `mapstructure:"services"`
 	// Profiles softer than the admin's that the job may ask for.
 	Profiles []string `mapstructure:"profiles"`
+	// Caches are globs over the keys of caches that are kept.
+	Caches []string `mapstructure:"caches"`
 	// Warn are globs of files, relative to the project's folder, in which a
 	// secret that the guard finds is told and stored all the same.
 	Warn []string `mapstructure:"warn"`

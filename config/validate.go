@@ -61,10 +61,13 @@ type Sizes struct {
 	// a checkout and the job for what it builds. So a full volume gives "no
 	// space left" and not a kill, and a room never takes more than the sum
 	// of its limits.memory, helper_memory, service_memory for each service
-	// and room.size.
+	// and room.size (twice that for a job with a cache, whose archives the
+	// helper has in memory too).
 	Job, Helper, Service int64
 	Builds               int64 // the builds volume; 0 when it is on disk
 	Shm                  int64 // /dev/shm
+	// Caches are all that are kept, ProjectCaches those of one project.
+	Caches, ProjectCaches int64
 }
 
 // Sizes computes the sizes of a configuration that is valid.
@@ -75,6 +78,7 @@ func (c Config) Sizes() Sizes {
 		Helper:  size(c.Limits.HelperMemory),
 		Service: size(c.Limits.ServiceMemory),
 		Shm:     size(c.Limits.Shm),
+		Caches:  size(c.Cache.MaxSize), ProjectCaches: size(c.Cache.MaxProjectSize),
 	}
 	if c.Room.Storage == "tmpfs" {
 		s.Builds = size(c.Room.Size)
@@ -142,6 +146,7 @@ func (c Config) Validate() error {
 		"limits.cpus", c.Limits.CPUs, "a number of processors, at least 0.01, or 0 for all")
 	v.check(c.Limits.Pids >= 16 && c.Limits.Pids <= 4194304, "limits.pids", c.Limits.Pids, "from 16 to 4194304")
 	v.network(c.Network)
+	v.cache(c.Cache)
 	v.oneOf("log.level", c.Log.Level, logLevels)
 	v.oneOf("log.format", c.Log.Format, logFormats)
 	v.file("log.file", c.Log.File)
@@ -181,6 +186,15 @@ func (c *checker) images(i Images) {
 		var object map[string]json.RawMessage
 		err := json.Unmarshal([]byte(i.AuthConfig), &object)
 		c.check(err == nil && object != nil, "images.auth_config", i.AuthConfig, `the JSON text of a docker config.json, like {"auths": {...}}`)
+	}
+}
+
+func (c *checker) cache(k Cache) {
+	c.positive("cache.max_age", k.MaxAge)
+	c.size("cache.max_project_size", k.MaxProjectSize, 1<<20)
+	c.size("cache.max_size", k.MaxSize, 1<<20)
+	if s := (Config{Cache: k}).Sizes(); c.err == nil {
+		c.check(s.ProjectCaches <= s.Caches, "cache.max_project_size", k.MaxProjectSize, "at most cache.max_size, which is "+k.MaxSize)
 	}
 }
 

@@ -108,7 +108,7 @@ func (c *checker) policy(p Policy, id Identity) {
 	for i, r := range p.Rules {
 		at := fmt.Sprintf("policy.rule[%d].", i)
 		c.check(r.When != "", at+"when", r.When, `a CEL expression over facts, like project_path == "shop/items" && ref_protected`)
-		for name, list := range map[string][]string{"secrets": r.Secrets, "images": r.Images, "services": r.Services, "stages": r.Stages, "warn": r.Warn} {
+		for name, list := range map[string][]string{"secrets": r.Secrets, "images": r.Images, "services": r.Services, "stages": r.Stages, "caches": r.Caches, "warn": r.Warn} {
 			c.globs(at+name, list)
 		}
 		for _, name := range r.Profiles {

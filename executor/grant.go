@@ -44,6 +44,7 @@ type standing struct {
 	// demanded are the identity profiles of the rules that granted something.
 	demanded *[]string
 	waivers  []secret.Waiver
+	caches   []string // globs over the keys of those that are kept
 }
 
 // stand finds out who the job is, by what the server wrote and by tokens that
@@ -66,10 +67,17 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 		fields[name] = scrub(x.Call, fmt.Sprint(who.Facts[name].Value))
 	}
 	x.Log.WithFields(fields).Info("facts")
-	s := standing{who, rules, new([]string), nil}
+	s := standing{Identity: who, rules: rules, demanded: new([]string)}
 	for _, w := range rules.Waivers(who.Facts) {
 		s.waivers = append(s.waivers, secret.Waiver{Rule: w.Rule, Paths: w.Paths})
 		*s.demanded = append(*s.demanded, w.Identity...)
+	}
+	if !x.Config.Cache.Enabled || len(job.Cache) == 0 {
+		return s, nil
+	}
+	for _, g := range rules.CacheGrants(who.Facts) {
+		s.caches = append(s.caches, g.Keys...)
+		*s.demanded = append(*s.demanded, g.Identity...)
 	}
 	return s, nil
 }

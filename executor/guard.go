@@ -51,12 +51,11 @@ func (x *Executor) guarded(stage string, sealed *secret.Sealed) (*sandbox.Store,
 	if !ok {
 		return nil, fmt.Errorf("the runner does not say where the project's folder is (RUNNER_TEMP_PROJECT_DIR): what stage %s stores cannot be searched", stage)
 	}
-	values := slices.DeleteFunc(x.toHide(sealed), func(s redact.Secret) bool { return redact.Size(s.Value) < secret.MinValue })
-	matcher, err := redact.NewMatcher(values, redact.Options{})
+	s, err := x.searchFor(sealed, guard.Options{})
 	if err != nil {
 		return nil, err
 	}
-	s := &search{x: x, matcher: matcher, guard: guard.New(matcher, guard.Options{}), waivers: sealed.Waivers, what: whatOf(stored)}
+	s.what = whatOf(stored)
 	choose := func(env []byte) (sets []sandbox.FileSet, writes []string) {
 		s.stored = x.Call.Expand(stored, env)
 		for _, one := range s.stored {
@@ -68,6 +67,16 @@ func (x *Executor) guarded(stage string, sealed *secret.Sealed) (*sandbox.Store,
 		return sets, writes
 	}
 	return &sandbox.Store{Dir: dir, EnvFile: x.Call.EnvFile(), Choose: choose, Check: s.all}, nil
+}
+
+// searchFor looks for all that the job has and nobody else may see.
+func (x *Executor) searchFor(sealed *secret.Sealed, o guard.Options) (*search, error) {
+	values := slices.DeleteFunc(x.toHide(sealed), func(s redact.Secret) bool { return redact.Size(s.Value) < secret.MinValue })
+	matcher, err := redact.NewMatcher(values, redact.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &search{x: x, matcher: matcher, guard: guard.New(matcher, o), waivers: sealed.Waivers}, nil
 }
 
 // whatOf names what is stored: "artifact, dotenv".
@@ -88,21 +97,30 @@ type search struct {
 	guard   *guard.Guard
 	waivers []secret.Waiver
 	what    string
-	stored  []contract.Stored // as the uploader takes it
+	// archives says that it is archives which are searched, of files that have
+	// been: paths are those of their members, and what may pass was told.
+	archives bool
+	stored   []contract.Stored // as the uploader takes it
 
 	files, bytes              int64
 	found, unsearched, waived int
 	began, lastSay            time.Time
 }
 
-func (s *search) all(ctx context.Context, files sandbox.Files) error {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(searchMemory))
+// begin is the beginning of a search; end has to be called.
+func (s *search) begin() (end func()) {
+	limit := debug.SetMemoryLimit(searchMemory)
 	s.files, s.bytes, s.found, s.unsearched, s.waived = 0, 0, 0, 0, 0
 	s.began = time.Now()
 	s.lastSay = s.began
-	defer func() {
+	return func() {
+		debug.SetMemoryLimit(limit)
 		s.x.count(metrics.Findings.Add(metrics.Refused, s.found+s.unsearched), metrics.Findings.Add(metrics.Warned, s.waived))
-	}()
+	}
+}
+
+func (s *search) all(ctx context.Context, files sandbox.Files) error {
+	defer s.begin()()
 	if note := files.Note(); note != "" {
 		s.x.sayf("Guard: %s", note)
 	}
@@ -127,15 +145,10 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 		s.bytes += e.Size
 		s.progress()
 	}
-	took := time.Since(s.began)
-	s.x.Log.WithField("files", s.files).WithField("bytes", s.bytes).WithField("seconds", took.Seconds()).
-		WithField("found", s.found).WithField("unsearched", s.unsearched).WithField("waived", s.waived).Info("guard")
-	switch {
-	case s.found > 0:
-		return fmt.Errorf("%w: nothing is stored (%s): keep secrets out of these files, or leave the files out; the runner's admin can let one pass with a rule's `warn`", ErrFound, s.what)
-	case s.unsearched > 0:
-		return fmt.Errorf("%w: nothing is stored (%s): store these files unpacked, or leave them out; the runner's admin can let one pass with a rule's `warn`", ErrUnsearched, s.what)
-	case s.files == 0:
+	if err := s.verdict(); err != nil {
+		return err
+	}
+	if s.files == 0 {
 		s.x.sayf("Guard: no file to search")
 		return nil
 	}
@@ -146,7 +159,38 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 	if s.files == 1 {
 		plural = ""
 	}
-	s.x.sayf("Guard: %s in %d file%s, %s (%.1f s)", says, s.files, plural, units.BytesSize(float64(s.bytes)), took.Seconds())
+	s.x.sayf("Guard: %s in %d file%s, %s (%.1f s)", says, s.files, plural, units.BytesSize(float64(s.bytes)), time.Since(s.began).Seconds())
+	return nil
+}
+
+// caches searches the very archives that are to be kept: what made them runs
+// what the job's author wrote (git's filters), so they may hold more than the
+// files from which they should have been made.
+func (s *search) caches(ctx context.Context, drafts []draft) error {
+	defer s.begin()()
+	s.what, s.archives = "cache", true
+	for _, d := range drafts {
+		s.guard.Name("the key of a cache", d.header.Path, s.tell)
+		if err := s.guard.Search(ctx, d.header.Path, d, d.Size(), s.tell); err != nil {
+			return fmt.Errorf("search for secrets: %w", err)
+		}
+		s.files++
+		s.bytes += d.Size()
+	}
+	return s.verdict()
+}
+
+// verdict is what becomes of all that was searched.
+func (s *search) verdict() error {
+	took := time.Since(s.began)
+	s.x.Log.WithField("files", s.files).WithField("bytes", s.bytes).WithField("seconds", took.Seconds()).
+		WithField("found", s.found).WithField("unsearched", s.unsearched).WithField("waived", s.waived).Info("guard")
+	switch {
+	case s.found > 0:
+		return fmt.Errorf("%w: nothing is stored (%s): keep secrets out of these files, or leave the files out; the runner's admin can let one pass with a rule's `warn`", ErrFound, s.what)
+	case s.unsearched > 0:
+		return fmt.Errorf("%w: nothing is stored (%s): store these files unpacked, or leave them out; the runner's admin can let one pass with a rule's `warn`", ErrUnsearched, s.what)
+	}
 	return nil
 }
 
@@ -172,7 +216,11 @@ func (s *search) progress() {
 // tell says what was found. What of a secret the names have is hidden before
 // they are cut to fit.
 func (s *search) tell(f guard.Finding) {
-	rule := s.waiver(f.Path)
+	path := f.Path
+	if s.archives && len(f.Members) > 0 {
+		path = f.Members[0]
+	}
+	rule := s.waiver(path)
 	f.Path, f.Members = s.hidden(f.Path), slices.Clone(f.Members) // the search goes on with its own
 	for i, m := range f.Members {
 		f.Members[i] = s.hidden(m)
@@ -189,6 +237,7 @@ func (s *search) tell(f guard.Finding) {
 	*count++
 	s.x.Log.WithField("secret", f.Secret).WithField("unsearched", f.Unsearched).WithField("waived", count == &s.waived).Warn("guard: finding")
 	switch {
+	case s.archives && count == &s.waived:
 	case *count < maxTold:
 		s.x.sayf("%s", line)
 	case *count == maxTold:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -31,6 +32,11 @@ func (h heap) Open(_ context.Context, e sandbox.Entry) (sandbox.OpenFile, error)
 		*bytes.Reader
 		nopCloser
 	}{Reader: bytes.NewReader([]byte(h[e.Path]))}, nil
+}
+
+func (h heap) Copy(_ context.Context, e sandbox.Entry, w io.Writer) error {
+	_, err := io.WriteString(w, h[e.Path])
+	return err
 }
 
 type nopCloser struct{}
@@ -197,6 +203,7 @@ func (links) Note() string { return "" }
 func (links) Open(context.Context, sandbox.Entry) (sandbox.OpenFile, error) {
 	return nil, errors.New("opened")
 }
+func (links) Copy(context.Context, sandbox.Entry, io.Writer) error { return errors.New("copied") }
 
 // A value is as long as what of it counts in a log.
 func TestShortValues(t *testing.T) {

@@ -47,7 +47,8 @@ func (r *Reaper) Reap(ctx context.Context) error {
 	if failed[0] == nil && err == nil { // else we do not know which rooms there are
 		failed = append(failed, r.forgetNotes(journals, rooms))
 	}
-	return errors.Join(append(failed, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()))...)
+	_, err = Caches(r.Config).Sweep(time.Now())
+	return errors.Join(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()))...)
 }
 
 // forgetNotes is for jobs of which there is nothing but a note.

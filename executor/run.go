@@ -57,9 +57,16 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err != nil {
 		return err
 	}
+	caches, err := x.caching(stage, f, sealed, func(b secret.Brought) error {
+		return sealed.Change(x.Config.StateDir, name, key, func(s *secret.Sealed) { s.Brought = append(s.Brought, b) })
+	})
+	if err != nil {
+		return err
+	}
+	before, after := caches.hooks()
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
-		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files, Store: store,
+		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files, Store: store, Before: before, After: after,
 		Script: f, Output: x.Out, Mask: hiding.mask, Grace: x.Config.Room.StageGrace,
 	})
 	if err != nil {

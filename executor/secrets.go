@@ -44,7 +44,7 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	if err := x.forget(ctx, room); err != nil {
 		return nil, err
 	}
-	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime), Waivers: s.waivers}
+	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime), Waivers: s.waivers, Caches: s.caches}
 	var host secret.Sealer
 	if len(grants) > 0 {
 		var err error

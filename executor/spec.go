@@ -58,14 +58,17 @@ func (x *Executor) spec(name string, key [32]byte, who standing) (sandbox.Spec, 
 		ServiceTimeout:    c.Room.ServiceTimeout,
 		PullTimeout:       c.Room.PullTimeout,
 	}
-	if c.Cache.Enabled {
-		s.Cache = cacheVolume(job, c.Room.CacheDir, x.projectPath(job))
+	memory := c.Sizes().Helper
+	if len(job.Cache) > 0 { // also for the runner's own S3 or GCS cache, which passes through
+		s.Cache = s.Builds
+		s.Cache.Path = c.Room.CacheDir
+		memory += s.Cache.Size
 	}
 	auth := x.logins(job)
 	helper, policies := x.helperImage()
 	s.Helper = sandbox.Container{
 		Image: helper, PullPolicies: policies, Auth: auth,
-		Env: x.roomEnv(), Limits: x.limits(c.Sizes().Helper),
+		Env: x.roomEnv(), Limits: x.limits(memory),
 	}
 	if s.Job, err = x.jobContainer(job, auth, who); err != nil {
 		return sandbox.Spec{}, err
@@ -229,19 +232,6 @@ func (x *Executor) helperImage() (name string, pullPolicies []string) {
 	return "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:" + arch + "-" + tag, []string{policy}
 }
 
-// cacheVolume belongs to a project of one GitLab and the protection of the
-// ref, by what the server says of them.
-func cacheVolume(job *contract.Job, path, project string) sandbox.Volume {
-	protection := "unprotected"
-	if job.Protected() {
-		protection = "protected"
-	}
-	return sandbox.Volume{
-		Name: "cleanroom-cache-" + instance(job) + "-p" + strconv.FormatInt(job.JobInfo.ProjectID, 10) + "-" + protection, Path: path,
-		Labels: map[string]string{"project": project, "protection": protection},
-	}
-}
-
 // instance tells one GitLab from another, whose projects have the same
 // numbers: two runners of one machine may serve two.
 func instance(job *contract.Job) string {
@@ -252,7 +242,7 @@ func instance(job *contract.Job) string {
 		}
 	}
 	sum := sha256.Sum256([]byte(id))
-	return hex.EncodeToString(sum[:4])
+	return hex.EncodeToString(sum[:16])
 }
 
 var projectRE = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,1000}$`)

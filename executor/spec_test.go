@@ -29,15 +29,12 @@ func TestSpec(t *testing.T) {
 		if !reflect.DeepEqual(s.Builds, sandbox.Volume{Path: "/builds", Tmpfs: true, Size: 4 << 30}) {
 			t.Errorf("%s: builds %+v", version, s.Builds)
 		}
-		if s.Cache.Name != "" {
-			t.Errorf("%s: a cache that nobody enabled: %+v", version, s.Cache)
-		}
 		c := s.Job
 		if c.Image != "registry.test:5000/tools/spade:2" || !slices.Equal(c.Entrypoint, []string{"/bin/sh", "-c"}) || c.Command != nil ||
 			!slices.Equal(c.PullPolicies, []string{"if-not-present"}) || c.Platform != "linux/amd64" || c.User != j.variables["CROP"] {
 			t.Errorf("%s: job %+v", version, c)
 		}
-		if c.Limits != (sandbox.Limits{Memory: 8 << 30, Pids: 2048, Shm: 64 << 20}) || s.Helper.Limits.Memory != 5<<30 {
+		if c.Limits != (sandbox.Limits{Memory: 8 << 30, Pids: 2048, Shm: 64 << 20}) || s.Helper.Limits.Memory != 9<<30 {
 			t.Errorf("%s: limits %+v, helper %+v", version, c.Limits, s.Helper.Limits)
 		}
 		if !slices.Contains(c.Env, "SEED_KEY=made-up-masked-value") || len(s.Helper.Env) != 0 {
@@ -195,67 +192,22 @@ func TestHelperImage(t *testing.T) {
 	}
 }
 
-func TestCacheVolume(t *testing.T) {
-	variable := func(value string) map[string]any {
-		return map[string]any{"key": "CI_COMMIT_REF_PROTECTED", "value": value, "public": true}
+// TestCacheFolder: a job with a cache has a folder for it, which is the room's
+// own: in memory as the builds are, and the helper may fill it.
+func TestCacheFolder(t *testing.T) {
+	j := newJob(t, "19.3")
+	plain := j.config.Sizes()
+	want := sandbox.Volume{Path: "/cache", Tmpfs: true, Size: plain.Builds}
+	if s := j.spec(); s.Cache != want || s.Helper.Limits.Memory != plain.Helper+plain.Builds {
+		t.Errorf("%+v, %d bytes for the helper", s.Cache, s.Helper.Limits.Memory)
 	}
-	for name, test := range map[string]struct {
-		version string
-		change  func(*job)
-		want    string
-	}{
-		"19 protected":   {"19.3", func(*job) {}, "protected"},
-		"19 unprotected": {"19.3", func(j *job) { j.response["git_info"].(map[string]any)["protected"] = false }, "unprotected"},
-		"19 says more than any variable": {"19.3", func(j *job) {
-			j.response["git_info"].(map[string]any)["protected"] = false
-			j.response["variables"] = []any{variable("true")}
-		}, "unprotected"},
-		"17 unknown":     {"17.11", func(j *job) { j.response["variables"] = []any{} }, "unprotected"},
-		"17 protected":   {"17.11", func(j *job) { j.response["variables"] = []any{variable("true")} }, "protected"},
-		"17 unprotected": {"17.11", func(j *job) { j.response["variables"] = []any{variable("false")} }, "unprotected"},
-		"17 the server's comes first": {"17.11", func(j *job) {
-			j.response["variables"] = []any{variable("false"), variable("true")}
-			j.variables["CI_COMMIT_REF_PROTECTED"] = "true"
-		}, "unprotected"},
-		"17 the environment is not asked": {"17.11", func(j *job) {
-			j.response["variables"] = []any{}
-			j.variables["CI_COMMIT_REF_PROTECTED"], j.variables["CI_PROJECT_ID"] = "true", "13"
-		}, "unprotected"},
-	} {
-		j := newJob(t, test.version)
-		j.config.Cache.Enabled = true
-		test.change(j)
-		of := map[string]string{"19.3": "0bfe935e", "17.11": "dbb3e031"}[test.version] // hashes of instance_uuid, of repo_url's host
-		want := sandbox.Volume{Name: "cleanroom-cache-" + of + "-p12-" + test.want, Path: "/cache", Labels: map[string]string{"project": "garden/shed", "protection": test.want}}
-		if got := j.spec().Cache; !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %+v", name, got)
-		}
+	j.config.Room.Storage, j.engine.made = "disk", nil
+	if s := j.spec(); s.Cache != (sandbox.Volume{Path: "/cache"}) || s.Helper.Limits.Memory != j.config.Sizes().Helper {
+		t.Errorf("%+v, %d bytes for the helper", s.Cache, s.Helper.Limits.Memory)
 	}
-}
-
-// TestCachesOfTwoGitLabs: projects of two servers have the same numbers.
-func TestCachesOfTwoGitLabs(t *testing.T) {
-	seen := map[string]string{}
-	for name, change := range map[string]func(map[string]any){
-		"uuid a": func(r map[string]any) { r["job_info"].(map[string]any)["instance_uuid"] = "a" },
-		"uuid b": func(r map[string]any) { r["job_info"].(map[string]any)["instance_uuid"] = "b" },
-		"host a": func(r map[string]any) {
-			r["job_info"].(map[string]any)["instance_uuid"] = ""
-			r["git_info"].(map[string]any)["repo_url"] = "https://gitlab-ci-token:secret@gitlab-a.example/g/p.git"
-		},
-		"host b": func(r map[string]any) {
-			r["job_info"].(map[string]any)["instance_uuid"] = ""
-			r["git_info"].(map[string]any)["repo_url"] = "https://gitlab-ci-token:secret@gitlab-b.example/g/p.git"
-		},
-	} {
-		j := newJob(t, "19.3")
-		j.config.Cache.Enabled = true
-		change(j.response)
-		volume := j.spec().Cache.Name
-		if other, ok := seen[volume]; ok {
-			t.Errorf("%s and %s share the cache %s", name, other, volume)
-		}
-		seen[volume] = name
+	j.response["cache"], j.engine.made = []any{}, nil
+	if s := j.spec(); s.Cache != (sandbox.Volume{}) || s.Helper.Limits.Memory != j.config.Sizes().Helper {
+		t.Errorf("a job without caches: %+v", s.Cache)
 	}
 }
 

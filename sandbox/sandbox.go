@@ -40,10 +40,6 @@ type Engine interface {
 	// Usage says what each room uses now, by its name. It takes a few seconds
 	// at most; what does not answer in them is not known.
 	Usage(ctx context.Context) (map[string]Usage, error)
-	// Caches lists the cache volumes, RemoveCache removes one that no room
-	// uses.
-	Caches(ctx context.Context) ([]CacheInfo, error)
-	RemoveCache(ctx context.Context, name string) error
 	Close() error
 }
 
@@ -79,7 +75,7 @@ type Spec struct {
 	Job      Container
 	Services []Container
 	Builds   Volume
-	Cache    Volume // Name empty: none outlives the room
+	Cache    Volume // the helper's alone; Path empty: none
 	Network  Network
 	CABundle string // a PEM file on this machine, for every container
 
@@ -148,11 +144,9 @@ type Limits struct {
 
 // Volume is a folder that containers of the room share.
 type Volume struct {
-	Name   string // of an engine volume that outlives the room; else made up
-	Path   string
-	Tmpfs  bool
-	Size   int64             // bytes, tmpfs only
-	Labels map[string]string // of one that outlives the room
+	Path  string
+	Tmpfs bool
+	Size  int64 // bytes, tmpfs only
 }
 
 // Network of the room.
@@ -178,7 +172,11 @@ type Stage struct {
 	// written after that. The job reads its error. nil: refused.
 	Mask  func(value string) error
 	Store *Store // nil: it stores nothing
-	Grace time.Duration
+	// Before and After, unless nil, are called before the script runs and, if it
+	// ended by itself and well, after it. An error ends the stage and is returned
+	// as it is.
+	Before, After func(ctx context.Context, c Inside) error
+	Grace         time.Duration
 }
 
 // Result is how a stage ended.
@@ -218,11 +216,4 @@ type Usage struct {
 	Known  bool
 	CPU    float64 // percent of one processor
 	Memory int64   // bytes, without what the kernel caches of files and can drop
-}
-
-// CacheInfo is a volume that outlives rooms.
-type CacheInfo struct {
-	Name    string
-	Labels  map[string]string
-	Created time.Time
 }

@@ -47,6 +47,10 @@ type Files interface {
 	// that the file cannot be read, are about this file alone. It may be used
 	// by many at once, as what it returns may.
 	Open(ctx context.Context, e Entry) (OpenFile, error)
+	// Copy writes a regular file's content to w, front to back, which is the
+	// quickest for a large one. An error that wraps ErrChanged is about this file
+	// alone; any other is to be returned as it is, and so one of w.
+	Copy(ctx context.Context, e Entry, w io.Writer) error
 }
 
 // OpenFile is read in any order.

@@ -228,12 +228,16 @@ func entry(path string) (initproto.Entry, error) {
 	if err != nil {
 		return initproto.Entry{}, err
 	}
-	st := info.Sys().(*syscall.Stat_t)
-	e := initproto.Entry{Path: path, Mode: info.Mode(), Size: info.Size(), Dev: st.Dev, Ino: st.Ino, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}
+	e := entryOf(path, info)
 	if e.Mode.Type() == fs.ModeSymlink {
 		e.Target, err = os.Readlink(path)
 	}
 	return e, err
+}
+
+func entryOf(path string, info fs.FileInfo) initproto.Entry {
+	st := info.Sys().(*syscall.Stat_t)
+	return initproto.Entry{Path: path, Mode: info.Mode(), Size: info.Size(), Dev: st.Dev, Ino: st.Ino, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}
 }
 
 // Open implements initproto.Handler.

@@ -3,12 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
+	sizes "github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"cleanroom/sandbox/docker"
+	"cleanroom/config"
+	"cleanroom/executor"
+	"cleanroom/executor/cache"
 )
 
 func cacheCommand(g *globals) *cobra.Command {
@@ -17,29 +23,81 @@ func cacheCommand(g *globals) *cobra.Command {
 	return c
 }
 
+// keptCache is a cache as `cache list --json` shows it; its names are the
+// admin's scripts' to rely on.
+type keptCache struct {
+	Project    string    `json:"project"` // empty: only its number is known
+	ProjectID  int64     `json:"project_id"`
+	Key        string    `json:"key"`
+	Protection string    `json:"protection"` // of the ref whose job wrote it
+	Bytes      int64     `json:"bytes"`
+	Created    time.Time `json:"created"`
+	LastUsed   time.Time `json:"last_used"`
+	Expires    time.Time `json:"expires"`
+	Job        int64     `json:"job"` // that wrote it
+	SHA256     string    `json:"sha256"`
+	Instance   string    `json:"instance"` // tells one GitLab from another
+}
+
 func cacheList(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "List caches with project and protection of the ref", Args: cobra.NoArgs,
-		Example: "  cleanroom cache list",
+	var project string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "list", Short: "List caches: whose they are, their size and age", Args: cobra.NoArgs,
+		Long: "List the caches that are kept, with project, key, protection of the ref whose job wrote it, size, when it was\n" +
+			"made and last used, how long it will still be given out, and the beginning of its digest. A cache that is\n" +
+			"broken is removed, said, and makes the exit code 1.\n\n" +
+			"--json has project, project_id, key, protection, bytes, created, last_used, expires, job, sha256 and instance.",
+		Example: "  cleanroom cache list\n  cleanroom cache list --project group/app --json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			engine, err := g.engine()
+			cfg, err := g.load()
 			if err != nil {
 				return err
 			}
-			defer engine.Close()
-			all, err := engine.Caches(c.Context())
-			if err != nil {
-				return err
+			listed, broken := executor.Caches(cfg).List()
+			all := []keptCache{} // in JSON a list, though there is none
+			for _, e := range listed {
+				if project == "" || isProject(e, project) {
+					all = append(all, keptOf(e, cfg.Cache.MaxAge))
+				}
 			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "CACHE\tPROJECT\tREF\tAGE")
-			for _, v := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", v.Name, v.Labels["cleanroom.project"], v.Labels["cleanroom.protection"],
-					time.Since(v.Created).Round(time.Second))
+			if asJSON {
+				err = plainJSON(c.OutOrStdout(), all)
+			} else {
+				err = showCaches(c.OutOrStdout(), all)
 			}
-			return w.Flush()
+			return errors.Join(err, broken)
 		},
 	}
+	g.projectFlag(c, &project, "show those of this project alone: its path, or number")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func isProject(e cache.Info, name string) bool {
+	return e.Project == name || strconv.FormatInt(e.ProjectID, 10) == name
+}
+
+func keptOf(e cache.Info, maxAge time.Duration) keptCache {
+	return keptCache{e.Project, e.ProjectID, e.Key, e.Protection(), e.Size, e.Created.UTC(), e.Used.UTC(), e.Created.Add(maxAge).UTC(), e.Job, e.SHA256, e.Instance}
+}
+
+func showCaches(out io.Writer, all []keptCache) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PROJECT\tKEY\tREF\tSIZE\tMADE\tLAST USED\tLEFT\tSHA256")
+	ago := func(t time.Time) string { return sizes.HumanDuration(time.Since(t)) + " ago" }
+	for _, k := range all {
+		project, left := plainName(k.Project), "none"
+		if k.Project == "" {
+			project = "number " + strconv.FormatInt(k.ProjectID, 10)
+		}
+		if d := time.Until(k.Expires); d > 0 {
+			left = sizes.HumanDuration(d)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.12s\n", project, plainName(k.Key), k.Protection, sizes.BytesSize(float64(k.Bytes)),
+			ago(k.Created), ago(k.LastUsed), left, k.SHA256)
+	}
+	return w.Flush()
 }
 
 func cacheWipe(g *globals) *cobra.Command {
@@ -52,44 +110,44 @@ func cacheWipe(g *globals) *cobra.Command {
 			if all == (project != "") {
 				return errors.New("name what to wipe: --project PATH, or --all")
 			}
-			engine, err := g.engine()
+			cfg, err := g.load()
 			if err != nil {
 				return err
 			}
-			defer engine.Close()
-			caches, err := engine.Caches(c.Context())
-			if err != nil {
-				return err
-			}
-			var failed []error
-			wiped := 0
-			for _, v := range caches {
-				if !all && v.Labels["cleanroom.project"] != project {
-					continue
-				}
-				if err := engine.RemoveCache(c.Context(), v.Name); err != nil {
-					failed = append(failed, err)
-					continue
-				}
-				wiped++
-				fmt.Fprintf(c.OutOrStdout(), "wiped %s (%s, %s)\n", v.Name, v.Labels["cleanroom.project"], v.Labels["cleanroom.protection"])
-			}
-			if wiped == 0 && len(failed) == 0 {
+			count, bytes, err := executor.Caches(cfg).Wipe(project)
+			switch {
+			case count > 0:
+				fmt.Fprintf(c.OutOrStdout(), "wiped %d %s, %s\n", count, word(count == 1, "cache", "caches"), sizes.BytesSize(float64(bytes)))
+			case err == nil:
 				fmt.Fprintln(c.OutOrStdout(), "no cache to wipe")
 			}
-			return errors.Join(failed...)
+			return err
 		},
 	}
-	c.Flags().StringVar(&project, "project", "", "full path of the project whose caches to wipe")
+	g.projectFlag(c, &project, "the project whose caches to wipe: its path, or number")
 	c.Flags().BoolVar(&all, "all", false, "wipe the caches of every project")
 	return c
 }
 
-// engine is the configured one.
-func (g *globals) engine() (*docker.Engine, error) {
-	cfg, err := g.load()
-	if err != nil {
-		return nil, err
+// projectFlag is --project, of which shells complete the projects that have
+// caches.
+func (g *globals) projectFlag(c *cobra.Command, into *string, usage string) {
+	c.Flags().StringVar(into, "project", "", usage)
+	_ = c.RegisterFlagCompletionFunc("project", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		cfg, err := g.load()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return projectsWithCaches(cfg), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+func projectsWithCaches(cfg config.Config) (names []string) {
+	listed, _ := executor.Caches(cfg).List()
+	for _, e := range listed {
+		if e.Project != "" {
+			names = append(names, e.Project)
+		}
 	}
-	return openEngine(cfg)
+	return slices.Compact(names) // sorted as listed
 }

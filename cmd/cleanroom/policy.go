@@ -71,7 +71,7 @@ func grantsOf(r config.Rule) (all []string) {
 		name  string
 		globs []string
 	}{
-		{"secrets", r.Secrets}, {"images", r.Images}, {"services", r.Services}, {"profiles", r.Profiles}, {"warn", r.Warn},
+		{"secrets", r.Secrets}, {"images", r.Images}, {"services", r.Services}, {"profiles", r.Profiles}, {"caches", r.Caches}, {"warn", r.Warn},
 		{"to stages", r.Stages}, {"if tokens meet", r.Identity},
 	} {
 		if len(list.globs) > 0 {

@@ -69,6 +69,7 @@ func explain(cfg config.Config, p *policy.Policy, facts identity.Facts, job *con
 		e.decide(w, true)
 		e.profile(cfg.Profile, lastValue(job, executor.ProfileVariable))
 		e.others(cfg, job, w)
+		e.caches(cfg, job)
 	}
 	for _, waiver := range p.Waivers(facts) {
 		for _, glob := range waiver.Paths {
@@ -144,21 +145,33 @@ func (e *explanation) decide(w wishes, asked bool) {
 		e.add(policy.Secret, name, asked, d)
 	}
 	for _, name := range w.images {
-		e.image(policy.Image, name, asked)
+		e.written(policy.Image, name, asked)
 	}
 	for _, name := range w.services {
-		e.image(policy.Service, name, asked)
+		e.written(policy.Service, name, asked)
 	}
 }
 
-// image decides on a name as it is written: its variables have values only
+// written decides on a name as it is written: its variables have values only
 // while the job runs.
-func (e *explanation) image(kind policy.Kind, name string, asked bool) {
+func (e *explanation) written(kind policy.Kind, name string, asked bool) {
 	d := e.policy.Decide(kind, name, e.facts)
 	if strings.Contains(name, "$") {
 		d.Reason += " (decided on the name as written; in the job its variables have their values)"
 	}
 	e.add(kind, name, asked, d)
+}
+
+// caches decides on those of the job, by their keys as they are written. One
+// that is not kept is no reason to refuse the job: it is not what it asks for.
+func (e *explanation) caches(cfg config.Config, job *contract.Job) {
+	for _, c := range job.Cache {
+		if !cfg.Cache.Enabled {
+			e.add(policy.Cache, c.Key, false, policy.Decision{Reason: "this runner keeps no caches (cache.enabled)"})
+			continue
+		}
+		e.written(policy.Cache, c.Key, false)
+	}
 }
 
 // profile decides on one that the job asks for, if it hardens less than the

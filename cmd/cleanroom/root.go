@@ -82,6 +82,15 @@ func (g *globals) load() (config.Config, error) { return config.Load(g.path(), o
 // maxPulled bounds the record of pulled images, in bytes: tens of thousands.
 const maxPulled = 16 << 20
 
+// engine is the configured one.
+func (g *globals) engine() (*docker.Engine, error) {
+	cfg, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	return openEngine(cfg)
+}
+
 func openEngine(c config.Config) (*docker.Engine, error) {
 	return docker.New(docker.Options{
 		Host: c.Engine.Host, Runtime: c.Engine.Runtime, Transport: c.Engine.Transport,

@@ -131,11 +131,12 @@ type Artifact struct {
 
 // Cache is a cache the job wants.
 type Cache struct {
-	Key       string   `json:"key"`
-	Untracked bool     `json:"untracked"`
-	Policy    string   `json:"policy"`
-	When      string   `json:"when"`
-	Paths     []string `json:"paths"`
+	Key          string   `json:"key"`
+	FallbackKeys []string `json:"fallback_keys"`
+	Untracked    bool     `json:"untracked"`
+	Policy       string   `json:"policy"`
+	When         string   `json:"when"`
+	Paths        []string `json:"paths"`
 }
 
 // Secret is a secret that the runner itself resolves, into a file variable

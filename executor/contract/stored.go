@@ -37,6 +37,11 @@ const (
 	uploadPrefix  = "upload_artifacts"
 )
 
+// CachesIn says whether a stage restores or archives caches.
+func CachesIn(stage string) bool {
+	return stage == StageRestoreCache || strings.HasPrefix(stage, archivePrefix)
+}
+
 // Stored lists what a stage stores of the project's folder; nothing for most
 // stages. What counts is the response, as for the runner: its scripts are made
 // of it.

@@ -6,7 +6,8 @@ import "math"
 const (
 	// maxDepth is how many layers are unpacked, one in the other: a tar.gz in
 	// the wheel in a tar.gz has three.
-	maxDepth = 8
+	maxDepth  = 8
+	mostDepth = maxDepth + 1 // of what is wrapped
 	// maxWork is how many bytes are unpacked, or read a second time, for one
 	// file: a minute's work.
 	maxWork = 16 << 30
@@ -55,11 +56,28 @@ const (
 	moreFindings = "no more findings in this file are shown, and its rest was not searched"
 )
 
+func (o Options) depth() int {
+	if o.Wrapped {
+		return mostDepth
+	}
+	return maxDepth
+}
+
+func (o Options) members() int {
+	if o.Wrapped {
+		return 4 * maxMembers
+	}
+	return maxMembers
+}
+
 // work is how much may be unpacked of a file.
 func (o Options) work(size int64) int64 {
 	most := o.MaxUnpacked
 	if most <= 0 {
 		most = maxWork
+	}
+	if o.Wrapped {
+		return most
 	}
 	grown := int64(math.MaxInt64)
 	if size < grown/maxGrowth {

@@ -15,6 +15,10 @@ import (
 // Options are what can be chosen. The zero value is good.
 type Options struct {
 	MaxUnpacked int64 // of one file, in bytes, if it does not grow too much before; 0: 16 GiB
+	// Wrapped says that each file is an archive of such as may be many, large
+	// and packed themselves: it may unpack to MaxUnpacked whatever its size is,
+	// one layer deeper, and have four times as many members.
+	Wrapped bool
 }
 
 // Guard looks for secrets in files. Any number of goroutines may use it.

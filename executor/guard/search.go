@@ -38,7 +38,7 @@ type search struct {
 
 // levels are what each layer needs, kept for the next: a wheel has a thousand
 // members.
-type levels [maxDepth + 1]level
+type levels [mostDepth + 1]level
 
 type level struct {
 	buf []byte
@@ -76,7 +76,7 @@ func (s *search) spend(n int64) bool {
 
 // member counts a member.
 func (s *search) member() bool {
-	if s.members++; s.members > maxMembers && !s.full {
+	if s.members++; s.members > s.g.o.members() && !s.full {
 		s.full = true
 		s.unsearched(nil, tooMany)
 	}

@@ -86,7 +86,7 @@ func (c *content) unpack(open unpacker, sure bool, name ...string) {
 	if !c.s.member() {
 		return
 	}
-	if c.depth == maxDepth {
+	if c.depth == c.s.g.o.depth() {
 		c.s.unsearched(c.members(name...), tooDeep)
 		return
 	}

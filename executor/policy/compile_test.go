@@ -142,6 +142,7 @@ func TestVersion(t *testing.T) {
 		"images": func(r *config.Rule) { r.Images = []string{"y"} }, "services": func(r *config.Rule) { r.Services = []string{"y"} },
 		"profiles": func(r *config.Rule) { r.Profiles = []string{"hardened"} }, "stages": func(r *config.Rule) { r.Stages = []string{"script"} },
 		"identity": func(r *config.Rule) { r.Identity = []string{"staging"} }, "warn": func(r *config.Rule) { r.Warn = []string{"y"} },
+		"caches": func(r *config.Rule) { r.Caches = []string{"y"} },
 	} {
 		r := first
 		change(&r)

@@ -15,13 +15,14 @@ import (
 // Kind of what a job asks for.
 type Kind string
 
-// Kinds. A Profile is one that hardens less than the admin's; a Warn is a file
-// in which a secret that the guard finds is told and stored all the same.
+// Kinds. A Profile is one that hardens less than the admin's; a Cache is one
+// that is kept, by its key; a Warn is a file in which a secret that the guard finds is told and stored all the same.
 const (
 	Secret  Kind = "secret"
 	Image   Kind = "image"
 	Service Kind = "service"
 	Profile Kind = "profile"
+	Cache   Kind = "cache"
 	Warn    Kind = "warn"
 )
 
@@ -45,9 +46,9 @@ const maxNamed = 3
 // Decide says whether a job of these facts may have something, by name: a
 // secret's, or an image's as the job writes it, its variables expanded. The
 // first rule in order that lists it and whose condition is true grants it.
-// Images and services are free until some rule lists any.
+// Images, services and caches are free until some rule lists any.
 func (p *Policy) Decide(kind Kind, name string, facts identity.Facts) Decision {
-	if (kind == Image || kind == Service) && !p.governs(kind) {
+	if (kind == Image || kind == Service || kind == Cache) && !p.governs(kind) {
 		return Decision{Allowed: true, Reason: fmt.Sprintf("no rule is about %ss", kind)}
 	}
 	known, err := activation(facts)
@@ -85,7 +86,34 @@ type Waiver struct {
 // Waivers are those of the rules that are true of a job. They are decided
 // before the job runs, so that no stage has to compile rules.
 func (p *Policy) Waivers(facts identity.Facts) (all []Waiver) {
-	if !p.governs(Warn) {
+	for _, r := range p.granting(Warn, facts) {
+		all = append(all, Waiver{r.source.Name, slices.Clone(r.source.Warn), slices.Clone(r.source.Identity)})
+	}
+	return all
+}
+
+// CacheGrant is which caches a rule lets a job keep, and have.
+type CacheGrant struct {
+	Rule     string
+	Keys     []string // globs
+	Identity []string // profiles that the job's tokens must meet
+}
+
+// CacheGrants are those of the rules that are true of a job, decided once as
+// Waivers are; where no rule is about caches, one of all keys and no rule.
+func (p *Policy) CacheGrants(facts identity.Facts) (all []CacheGrant) {
+	if !p.governs(Cache) {
+		return []CacheGrant{{Keys: []string{"**"}}}
+	}
+	for _, r := range p.granting(Cache, facts) {
+		all = append(all, CacheGrant{r.source.Name, slices.Clone(r.source.Caches), slices.Clone(r.source.Identity)})
+	}
+	return all
+}
+
+// granting are the rules that list something of a kind and are true.
+func (p *Policy) granting(kind Kind, facts identity.Facts) (all []rule) {
+	if !p.governs(kind) {
 		return nil
 	}
 	known, err := activation(facts)
@@ -93,11 +121,11 @@ func (p *Policy) Waivers(facts identity.Facts) (all []Waiver) {
 		return nil
 	}
 	for _, r := range p.rules {
-		if len(r.source.Warn) == 0 {
+		if len(r.globs(kind)) == 0 {
 			continue
 		}
 		if _, granted := r.decide(known); granted {
-			all = append(all, Waiver{r.source.Name, slices.Clone(r.source.Warn), slices.Clone(r.source.Identity)})
+			all = append(all, r)
 		}
 	}
 	return all

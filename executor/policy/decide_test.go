@@ -213,3 +213,35 @@ func TestWaivers(t *testing.T) {
 		t.Errorf("a bad glob: %v", err)
 	}
 }
+
+// Caches are free until a rule is about them, and then what true rules list.
+func TestCacheGrants(t *testing.T) {
+	rule := func(name, when string, keys ...string) config.Rule {
+		return config.Rule{Name: name, When: when, Caches: keys, Identity: []string{"production"}}
+	}
+	free := compile(t, grants("true"))
+	if got := free.CacheGrants(response()); len(got) != 1 || !slices.Equal(got[0].Keys, []string{"**"}) || got[0].Rule != "" || got[0].Identity != nil {
+		t.Errorf("%+v", got)
+	}
+	for _, key := range []string{"a", "a/b/c", ".", "a\nb", "\xff", strings.Repeat("x", 1000)} {
+		if !glob.Match("**", key) || !free.Decide(Cache, key, response()).Allowed {
+			t.Errorf("%q is not free", key)
+		}
+	}
+	p := compile(t, rule("api", `project_path == "shop/api"`, "deps-*", "npm"), rule("never", `environment == "x"`, "**"), rule("main", `ref == "main"`, "**"))
+	got := p.CacheGrants(response())
+	if len(got) != 1 || got[0].Rule != "api" || !slices.Equal(got[0].Keys, []string{"deps-*", "npm"}) || !slices.Equal(got[0].Identity, []string{"production"}) {
+		t.Errorf("%+v", got)
+	}
+	if got := p.CacheGrants(nil); len(got) > 0 {
+		t.Errorf("without facts: %+v", got)
+	}
+	for key, want := range map[string]bool{"deps-a": true, "npm": true, "deps-a/b": false, "other": false} {
+		if d := p.Decide(Cache, key, response()); d.Allowed != want {
+			t.Errorf("%s: %+v", key, d)
+		}
+	}
+	if _, err := Compile(config.Policy{Rules: []config.Rule{{Name: "r", When: "true", Caches: []string{"["}}}}, nil, nil); err == nil || !strings.Contains(err.Error(), "rule r: caches: ") {
+		t.Errorf("a bad glob: %v", err)
+	}
+}

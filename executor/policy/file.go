@@ -18,7 +18,7 @@ import (
 const maxFile = 1 << 20
 
 // ruleKeys are what a [[rule]] may have: the names of config.Rule's fields.
-var ruleKeys = []string{"name", "when", "hint", "secrets", "images", "services", "profiles", "warn", "stages", "identity"}
+var ruleKeys = []string{"name", "when", "hint", "secrets", "images", "services", "profiles", "caches", "warn", "stages", "identity"}
 
 // readFile reads rules from a file that nobody but its owner can change. It
 // may be reached by a symbolic link, as config management makes them.

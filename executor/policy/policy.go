@@ -114,10 +114,10 @@ func versionOf(rules []rule) (string, error) {
 		err := enc.Encode(struct {
 			Name, When, Hint                                      string
 			Secrets, Images, Services, Profiles, Stages, Identity []string
-			Warn                                                  []string `json:",omitempty"` // it came later: rules without keep their version
+			Warn, Caches                                          []string `json:",omitempty"` // they came later: rules without keep their version
 		}{
 			s.Name, s.When, s.Hint,
-			filled(s.Secrets), filled(s.Images), filled(s.Services), filled(s.Profiles), filled(s.Stages), filled(s.Identity), s.Warn,
+			filled(s.Secrets), filled(s.Images), filled(s.Services), filled(s.Profiles), filled(s.Stages), filled(s.Identity), s.Warn, s.Caches,
 		})
 		if err != nil {
 			return "", err

@@ -50,8 +50,8 @@ func compileRule(source config.Rule, k known) (rule, error) {
 	if err := checkHint(source.Hint); err != nil {
 		return rule{}, err
 	}
-	if len(source.Secrets)+len(source.Images)+len(source.Services)+len(source.Profiles)+len(source.Warn) == 0 {
-		return rule{}, errors.New("it grants nothing: list secrets, images, services, profiles or warn")
+	if len(source.Secrets)+len(source.Images)+len(source.Services)+len(source.Profiles)+len(source.Caches)+len(source.Warn) == 0 {
+		return rule{}, errors.New("it grants nothing: list secrets, images, services, profiles, caches or warn")
 	}
 	if len(source.Stages) > 0 && len(source.Secrets) == 0 {
 		return rule{}, errors.New("it has stages but no secrets: stages say which ones get the secrets")
@@ -60,7 +60,7 @@ func compileRule(source config.Rule, k known) (rule, error) {
 		key   string
 		globs []string
 	}{
-		{"secrets", source.Secrets}, {"images", source.Images}, {"services", source.Services}, {"stages", source.Stages}, {"warn", source.Warn},
+		{"secrets", source.Secrets}, {"images", source.Images}, {"services", source.Services}, {"stages", source.Stages}, {"caches", source.Caches}, {"warn", source.Warn},
 	} {
 		if len(list.globs) > maxList {
 			return rule{}, fmt.Errorf("%s: %d entries, at most %d are possible", list.key, len(list.globs), maxList)
@@ -127,6 +127,8 @@ func (r rule) globs(kind Kind) []string {
 		return r.source.Services
 	case Profile:
 		return r.source.Profiles
+	case Cache:
+		return r.source.Caches
 	case Warn:
 		return r.source.Warn
 	default:

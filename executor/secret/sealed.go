@@ -36,6 +36,10 @@ type Sealed struct {
 	Renewals   []Renewal  `json:"renewals,omitempty"`
 	Waivers    []Waiver   `json:"waivers,omitempty"`
 	Until      time.Time  `json:"until"` // nothing is renewed beyond
+	// Caches are globs over the keys of caches that are kept of this job, and
+	// given to it; none: no cache is.
+	Caches  []string  `json:"caches,omitempty"`
+	Brought []Brought `json:"brought,omitempty"`
 
 	mu sync.Mutex // of Change
 }
@@ -44,6 +48,13 @@ type Sealed struct {
 type Waiver struct {
 	Rule  string   `json:"rule"`
 	Paths []string `json:"paths"` // globs
+}
+
+// Brought is a cache that was brought into the room.
+type Brought struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"` // of its content, hex
+	Stamp  string `json:"stamp"`  // of the file there
 }
 
 // Hidden is a value that the job may come to know, and whose it is.
@@ -99,7 +110,7 @@ func (s *Sealed) eachValue(change func(string) string) {
 
 // Save seals s with the room's key into the state folder.
 func (s *Sealed) Save(stateDir, room string, key [32]byte) error {
-	written := &Sealed{Deliveries: slices.Clone(s.Deliveries), Hidden: slices.Clone(s.Hidden), Renewals: s.Renewals, Waivers: s.Waivers, Until: s.Until}
+	written := &Sealed{Deliveries: slices.Clone(s.Deliveries), Hidden: slices.Clone(s.Hidden), Renewals: s.Renewals, Waivers: s.Waivers, Until: s.Until, Caches: s.Caches, Brought: s.Brought}
 	written.eachValue(func(v string) string { return base64.StdEncoding.EncodeToString([]byte(v)) })
 	plain, err := json.Marshal(written)
 	if err != nil {

@@ -85,30 +85,6 @@ func TestStrictVolumesAreInMemory(t *testing.T) {
 	}
 }
 
-// TestCacheThatNobodyOwned: a cache's volume that nobody
-// came to own is owned by the next room.
-func TestCacheThatNobodyOwned(t *testing.T) {
-	e := testEngine(t, nil)
-	s := testSpec(sandbox.Hardened, "cleanroom/user")
-	s.Cache = sandbox.Volume{Name: "cleanroom-cache-test-" + random(), Path: "/cache"}
-	name := cacheVolume(s, "1234:2345")
-	if err := e.volume(t.Context(), name, map[string]string{labelCache: "1"}, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		wiped(t, e, s.Name)
-		if err := e.RemoveCache(context.Background(), name); err != nil {
-			t.Error(err)
-		}
-	})
-	if log, err := makeRoom(t, e, s); err != nil {
-		t.Fatalf("%v\n%s", err, log)
-	}
-	if out, _ := run(t, e, s, sandbox.Helper, "touch /cache/x && stat -c %u /cache/x"); out != "1234\n" {
-		t.Errorf("%q", out)
-	}
-}
-
 // TestHalfMadeRoom: after a Make that was killed the wipe waits for what the
 // engine still makes.
 func TestHalfMadeRoom(t *testing.T) {

@@ -16,7 +16,6 @@ const (
 	labelRoom     = "cleanroom.room"
 	labelRole     = "cleanroom.role"
 	labelDeadline = "cleanroom.deadline" // Unix seconds
-	labelCache    = "cleanroom.cache"    // on volumes that outlive a room
 	labelFiles    = "cleanroom.files"    // on containers: their FilesDir, or empty
 )
 
@@ -63,6 +62,8 @@ func serviceName(room string, i int) string { return room + "-service-" + strcon
 func runVolume(container string) string { return container + "-run" }
 
 func buildsVolume(room string) string { return room + "-builds" }
+
+func cacheVolume(room string) string { return room + "-cache" }
 
 func innerNetwork(room string) string { return room }
 

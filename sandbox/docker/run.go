@@ -64,12 +64,22 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
 		}
 	}
+	if s.Before != nil {
+		if err := s.Before(ctx, inside{c}); err != nil {
+			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
+		}
+	}
 	exit, err := c.RunStage(ctx, stage)
 	if err != nil {
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}
 	if !exit.Canceled {
 		if err := again(ctx); err != nil {
+			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
+		}
+	}
+	if s.After != nil && !exit.Canceled && exit.Code == 0 {
+		if err := s.After(ctx, inside{c}); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
+	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/initproto"
@@ -21,38 +22,30 @@ const runSize = 64 << 10
 // volumes makes the room's volumes; owner is the uid:gid that the job and the
 // helper run as.
 func (e *Engine) volumes(ctx context.Context, room sandbox.Spec, helper picture, owner string) error {
-	builds := room.Builds
-	builds.Name = buildsVolume(room.Name)
-	if builds.Tmpfs {
-		uid, gid, err := e.hostIDs(owner)
-		if err != nil {
-			return err
-		}
-		o := fmt.Sprintf("size=%d,uid=%d,gid=%d,mode=0755,nosuid,nodev", builds.Size, uid, gid)
-		if err := e.volume(ctx, builds.Name, labels(room, "builds"), o); err != nil {
-			return err
-		}
-	} else {
-		if err := e.volume(ctx, builds.Name, labels(room, "builds"), ""); err != nil {
-			return err
-		}
-		if err := e.own(ctx, room, helper, owner, builds); err != nil {
-			return err
-		}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return e.furnishVolume(ctx, room, helper, owner, "builds", buildsVolume(room.Name), room.Builds)
+	})
+	if room.Cache.Path != "" {
+		g.Go(func() error {
+			return e.furnishVolume(ctx, room, helper, owner, "cache", cacheVolume(room.Name), room.Cache)
+		})
 	}
-	if room.Cache.Name == "" {
-		return nil
+	return g.Wait()
+}
+
+func (e *Engine) furnishVolume(ctx context.Context, room sandbox.Spec, helper picture, owner, role, name string, v sandbox.Volume) error {
+	if !v.Tmpfs {
+		if err := e.volume(ctx, name, labels(room, role), ""); err != nil {
+			return err
+		}
+		return e.own(ctx, room, helper, owner, name, v.Path)
 	}
-	cache := room.Cache
-	cache.Name = cacheVolume(room, owner)
-	l := map[string]string{labelCache: "1"}
-	for k, v := range cache.Labels {
-		l["cleanroom."+k] = v
-	}
-	if err := e.volume(ctx, cache.Name, l, ""); err != nil {
+	uid, gid, err := e.hostIDs(owner)
+	if err != nil {
 		return err
 	}
-	return e.own(ctx, room, helper, owner, cache)
+	return e.volume(ctx, name, labels(room, role), fmt.Sprintf("size=%d,uid=%d,gid=%d,mode=0755,nosuid,nodev", v.Size, uid, gid))
 }
 
 // volume makes one; tmpfs options make it live in memory.
@@ -72,8 +65,7 @@ func (e *Engine) volume(ctx context.Context, name string, labels map[string]stri
 // own gives a fresh disk volume to the room's user. Only root can, and the
 // room's own containers may not be root: so a helper container that does
 // just this. A tmpfs volume is born with its owner and needs none.
-// It is asked each time: whoever made a cache's volume may have died before.
-func (e *Engine) own(ctx context.Context, room sandbox.Spec, helper picture, owner string, v sandbox.Volume) error {
+func (e *Engine) own(ctx context.Context, room sandbox.Spec, helper picture, owner, volume, path string) error {
 	uid, gid := ownerIDs(owner)
 	if uid == "0" {
 		return nil // as a volume is born
@@ -83,7 +75,7 @@ func (e *Engine) own(ctx context.Context, room sandbox.Spec, helper picture, own
 	made, err := e.api.ContainerCreate(ctx, &container.Config{
 		Image:       helper.id,
 		User:        "0:0",
-		Entrypoint:  []string{initproto.InitPath, "own", uid, gid, "0755", v.Path},
+		Entrypoint:  []string{initproto.InitPath, "own", uid, gid, "0755", path},
 		Cmd:         []string{},
 		Labels:      labels(room, "own"),
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
@@ -94,24 +86,24 @@ func (e *Engine) own(ctx context.Context, room sandbox.Spec, helper picture, own
 		CapAdd:         []string{"CHOWN", "FOWNER"},
 		SecurityOpt:    []string{"no-new-privileges"},
 		ReadonlyRootfs: true,
-		Mounts:         append(e.tools(room), volumeMount(v.Name, v.Path)),
-	}, nil, nil, room.Name+"-own"+strings.ReplaceAll(v.Path, "/", "-"))
+		Mounts:         append(e.tools(room), volumeMount(volume, path)),
+	}, nil, nil, room.Name+"-own"+strings.ReplaceAll(path, "/", "-"))
 	if err != nil {
-		return fmt.Errorf("owner of volume %s: %w", v.Name, err)
+		return fmt.Errorf("owner of volume %s: %w", volume, err)
 	}
 	defer e.removeContainer(context.WithoutCancel(ctx), made.ID)
 	done, failed := e.api.ContainerWait(ctx, made.ID, container.WaitConditionNextExit)
 	if err := e.api.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
-		return fmt.Errorf("owner of volume %s: %w", v.Name, err)
+		return fmt.Errorf("owner of volume %s: %w", volume, err)
 	}
 	select {
 	case r := <-done:
 		if r.StatusCode != 0 {
-			return fmt.Errorf("owner of volume %s: init own exited with %d", v.Name, r.StatusCode)
+			return fmt.Errorf("owner of volume %s: init own exited with %d", volume, r.StatusCode)
 		}
 		return nil
 	case err := <-failed:
-		return fmt.Errorf("owner of volume %s: %w", v.Name, err)
+		return fmt.Errorf("owner of volume %s: %w", volume, err)
 	}
 }
 
@@ -134,12 +126,6 @@ func volumeMount(name, path string) mount.Mount {
 	return mount.Mount{Type: mount.TypeVolume, Source: name, Target: path, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}
 }
 
-// cacheVolume is one for each user, who could not read another's files.
-func cacheVolume(room sandbox.Spec, owner string) string {
-	uid, _ := ownerIDs(owner)
-	return room.Cache.Name + "-u" + uid
-}
-
 // mounts of one container of the room.
 func (e *Engine) mounts(room sandbox.Spec, name string, role sandbox.Role, owner string) []mount.Mount {
 	m := append(e.tools(room), volumeMount(runVolume(name), initproto.RunDir))
@@ -149,8 +135,8 @@ func (e *Engine) mounts(room sandbox.Spec, name string, role sandbox.Role, owner
 			m = append(m, mount.Mount{Type: mount.TypeBind, Source: e.options.InitPath, Target: initproto.MaskPath, ReadOnly: true})
 		}
 	}
-	if role == sandbox.Helper && room.Cache.Name != "" {
-		m = append(m, volumeMount(cacheVolume(room, owner), room.Cache.Path))
+	if role == sandbox.Helper && room.Cache.Path != "" {
+		m = append(m, volumeMount(cacheVolume(room.Name), room.Cache.Path))
 	}
 	return m
 }

@@ -177,6 +177,13 @@ func FuzzControl(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", l, again, err)
 			}
 		}
+		if f, err := decodeNewFile(data); err == nil {
+			var e encoder
+			f.encode(&e)
+			if again, err := decodeNewFile(e.b); err != nil || f != again || f.check() != nil || filepath.Dir(filepath.Join("/d", f.Path)) == "/" {
+				t.Fatalf("%+v became %+v, %v", f, again, err)
+			}
+		}
 		if dir, spans, err := decodeSpans(data); err == nil {
 			var e encoder
 			encodeSpans(&e, dir, spans)

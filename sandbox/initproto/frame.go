@@ -22,6 +22,10 @@ const (
 	frameList      = 'L' // folder, sets of files
 	frameRead      = 'r' // folder, parts of files
 	frameMasked    = 'm' // number of a mask, why it was refused
+	frameWrite     = 'w' // a file that is to be made
+	frameBytes     = 'b' // of it
+	frameKeep      = 'k' // that was all
+	frameDrop      = 'q' // nothing of it is to be
 )
 
 // Frames that init sends.
@@ -40,6 +44,7 @@ const (
 	frameData      = 'D' // of a file
 	frameReadOne   = 'z' // how a file went, why
 	frameReadEnd   = 'Z'
+	frameWritten   = 'k' // whether it was; the file, or why not
 	frameFail      = 'F'
 )
 
@@ -49,6 +54,7 @@ const (
 	maxShake   = 256      // anything before the proof
 	maxControl = 16 << 20 // Boot, Stage, Probe, List, Read
 	maxRefusal = 4096     // why a mask was not taken
+	maxNewFile = 16 << 10 // two paths
 )
 
 // limits gives the largest payload of a frame type, negative for a type that
@@ -71,7 +77,11 @@ func toInit(t byte) int {
 		return maxStream
 	case frameMasked:
 		return maxRefusal
-	case frameScriptEnd, frameCancel:
+	case frameWrite:
+		return maxNewFile
+	case frameBytes:
+		return maxData
+	case frameScriptEnd, frameCancel, frameKeep, frameDrop:
 		return 0
 	}
 	return -1
@@ -89,7 +99,7 @@ func toDriver(t byte) int {
 		return MaxMask + 2*binary.MaxVarintLen64
 	case frameChallenge:
 		return maxShake
-	case frameWelcome, frameReady, frameExit, frameProbed, frameListed, frameFail:
+	case frameWelcome, frameReady, frameExit, frameProbed, frameListed, frameWritten, frameFail:
 		return maxAnswer
 	case frameAck:
 		return 32

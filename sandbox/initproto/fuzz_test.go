@@ -38,6 +38,7 @@ func FuzzReadFrame(f *testing.F) {
 		decodeExit(data)
 		decodeLists(data)
 		decodeSpans(data)
+		decodeNewFile(data)
 		if err := failError(data); err == nil {
 			t.Fatal("a failure without an error")
 		}
@@ -82,7 +83,7 @@ func FuzzClient(f *testing.F) {
 			return
 		}
 		var err error
-		switch op % 8 {
+		switch op % 9 {
 		case 0:
 			var out counter
 			values := 0
@@ -140,6 +141,12 @@ func FuzzClient(f *testing.F) {
 			if n > 3 || wrong == io.EOF && n != 3 || wrong == nil {
 				t.Fatal(n, wrong)
 			}
+		case 8:
+			var made Entry
+			made, err = c.Write(ctx, NewFile{Dir: "/d", Path: "f", Size: 5}, strings.NewReader("12345"))
+			if err == nil && (made.check() != nil || made.Path != "f" || made.Size != 5) {
+				t.Fatalf("%+v", made)
+			}
 		}
 		if ctx.Err() != nil {
 			t.Fatal("the end of the stream was not noticed")
@@ -160,7 +167,8 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 func FuzzServer(f *testing.F) {
 	f.Add(byte(1), []byte("c\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, op byte, data []byte) {
-		s := &Server{Handler: &fake{ready: op&2 != 0}}
+		h := &fake{ready: op&2 != 0}
+		s := &Server{Handler: h}
 		a, b := net.Pipe()
 		done := make(chan struct{})
 		go func() {
@@ -181,6 +189,9 @@ func FuzzServer(f *testing.F) {
 		case <-done:
 		case <-time.After(2 * time.Minute):
 			t.Fatal("the session outlives its stream")
+		}
+		if w := h.written; w != nil && (int64(w.Len()) > w.as.Size || !w.kept && !w.dropped || w.kept && int64(w.Len()) != w.as.Size) {
+			t.Fatalf("a file that is neither whole nor gone: %+v", w)
 		}
 		if s.key != nil && len(data) < 2*headerLen+32+64 {
 			t.Fatal("a key out of nothing")

@@ -16,6 +16,7 @@
 //     characters before the driver shows it to anyone.
 //   - What init lists of a folder is sorted, clean and below that folder, and of
 //     a file comes what was asked for: no more, and less only with an error.
+//   - A file that the driver sends is there whole or not at all.
 //   - A value that a job wants hidden is not kept by this package either, and
 //     stands in no error.
 //

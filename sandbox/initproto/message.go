@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const magic = "cleanroom-init/3"
+const magic = "cleanroom-init/4"
 
 type nonce [32]byte
 

@@ -20,6 +20,8 @@ type fake struct {
 	ready bool
 	fail  error
 	hello Hello
+
+	written *memo // the last
 }
 
 func (f *fake) Hello() Hello { h := f.hello; h.Ready = f.ready; return h }
@@ -69,6 +71,33 @@ func (f *fake) List(_ context.Context, _ string, sets []FileSet, each func(Entry
 
 func (f *fake) Open(_ string, e Entry) (OpenFile, error) {
 	return memory{strings.NewReader("12345")}, nil
+}
+
+// memo is a file that fake is given.
+type memo struct {
+	bytes.Buffer
+	as      NewFile
+	refuse  error // at the end
+	kept    bool
+	dropped bool
+}
+
+func (m *memo) Keep() (Entry, error) {
+	m.kept = true
+	return Entry{Path: m.as.Path, Mode: m.as.Mode, Size: int64(m.Len()), Mtime: m.as.Modified}, m.refuse
+}
+
+func (m *memo) Drop() { m.dropped = true }
+
+func (f *fake) Create(n NewFile) (Writing, error) {
+	if n.Path == "refused" {
+		return nil, errors.New("no\nroom")
+	}
+	f.written = &memo{as: n}
+	if n.Path == "late" {
+		f.written.refuse = errors.New("no name")
+	}
+	return f.written, nil
 }
 
 var testKey = [32]byte{1, 2, 3}

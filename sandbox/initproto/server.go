@@ -31,6 +31,8 @@ type Handler interface {
 	// Open opens a regular file below dir. Unless it is still what e says the
 	// error wraps ErrChanged.
 	Open(dir string, e Entry) (OpenFile, error)
+	// Create begins a file, whose folders it makes.
+	Create(f NewFile) (Writing, error)
 	// Probe dials addrs until one accepts. last is the last failure.
 	Probe(ctx context.Context, addrs []string) (addr string, last error)
 	// Over is told that a session with a proven client has ended.
@@ -160,6 +162,8 @@ type session struct {
 	script  *queue             // of the running stage
 	masks   *masks             // the same
 	done    chan struct{}      // closed at the operation's end
+
+	incoming *incoming // a file that is written
 }
 
 func (c *session) write(t byte, payload []byte) error {

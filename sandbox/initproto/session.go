@@ -12,6 +12,7 @@ import (
 func (c *session) serve() error {
 	c.in.max = toInit
 	err := c.loop()
+	c.abandon()
 	c.mu.Lock()
 	c.retired = true
 	done := c.done
@@ -42,6 +43,12 @@ func (c *session) loop() error {
 			err = c.list(p)
 		case frameRead:
 			err = c.read(p)
+		case frameWrite:
+			err = c.create(p)
+		case frameBytes:
+			err = c.content(p)
+		case frameKeep, frameDrop:
+			err = c.settle(t == frameKeep)
 		case frameScript, frameScriptEnd:
 			err = c.feed(t, p)
 		case frameMasked:
