@@ -411,7 +411,7 @@ func TestKeptCacheIsSearched(t *testing.T) {
 		t.Error("left:", left)
 	}
 	// A secret that may pass does, and what no archive of the room's could be.
-	if err := both(map[string]string{"tests/a": canary + "-exec", "zeros": strings.Repeat("\x00", 600<<20)}); err != nil {
+	if err := both(map[string]string{"tests/a": canary + "-exec", "zeros": strings.Repeat("\x00", 300<<20)}); err != nil {
 		t.Errorf("%v\n%s", err, j.out.String())
 	}
 	if all, err := Caches(j.config).List(); err != nil || len(all) != 2 {

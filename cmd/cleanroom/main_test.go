@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"cleanroom/config"
+	"cleanroom/executor"
+	"cleanroom/executor/cache"
 )
 
 // initBinary is named by a variable that only reaches this test process: the
@@ -60,7 +66,7 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { os.RemoveAll(state) })
 			unique := hex.EncodeToString(id[:])
 			e.Defer(func() { // a script that failed half-way leaves nothing either
-				exec.Command("docker", "volume", "rm", "--force", "cr-new-"+unique+"-builds", "cr-old-"+unique+"-builds", "cleanroom-test-"+unique).Run()
+				exec.Command("docker", "volume", "rm", "--force", "cr-new-"+unique+"-builds", "cr-old-"+unique+"-builds").Run()
 			})
 			e.Setenv("UNIQUE", unique)
 			e.Setenv("STATE", state)
@@ -76,7 +82,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "lines": lines, "answer": answer, "differ": differ, "room": room,
+			"exits": exits, "lines": lines, "answer": answer, "differ": differ, "room": room, "keep": keep,
 		},
 	})
 }
@@ -98,6 +104,25 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != want {
 		ts.Fatalf("exit code %d, want %d", code, want)
 	}
+}
+
+// keep DATA PROJECT ID KEY CONTENT keeps a cache, as a job of a protected ref.
+func keep(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: keep DATA PROJECT ID KEY CONTENT")
+	}
+	cfg := config.Default()
+	cfg.DataDir = args[0]
+	d, err := executor.Caches(cfg).Draft(0)
+	ts.Check(err)
+	_, err = io.WriteString(d, args[4])
+	ts.Check(err)
+	id, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	ts.Check(d.Keep(cache.Header{
+		Place: cache.Place{Instance: "abc", ProjectID: id, Protected: true, Path: args[3]},
+		Key:   args[3], Project: args[1], Job: 7, Created: time.Now(), Modified: time.Now(),
+	}))
 }
 
 // lines FILE N counts a file's lines (stdout and stderr are files, too).

@@ -23,6 +23,28 @@ func TestDepth(t *testing.T) {
 	if got, want := searchAll(t, []byte(gz(s)), Options{}), []string{"f: not searched: " + tooDeep}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%q", got)
 	}
+	// An archive of what may be as deep.
+	wrapped := zipOf(file{"a", s})
+	if got, want := searchAll(t, []byte(wrapped), Options{Wrapped: true}), []string{"member a, byte 11: secret CANARY"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got := searchAll(t, []byte(zipOf(file{"a", gz(s)})), Options{Wrapped: true}); len(got) != 1 || !strings.HasSuffix(got[0], tooDeep) {
+		t.Errorf("%q", got)
+	}
+}
+
+// What many files may grow to, an archive of them may, whatever its size.
+func TestWrapped(t *testing.T) {
+	large := zipOf(file{"a", strings.Repeat("\x00", 1<<20)}, file{"b", text})
+	if got, want := searchAll(t, []byte(large), Options{Wrapped: true, MaxUnpacked: 2 << 20}), []string{"member b, byte 11: secret CANARY"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got := searchAll(t, []byte(large), Options{Wrapped: true, MaxUnpacked: 1 << 20}); len(got) == 0 || got[0] != "f: not searched: "+tooBig {
+		t.Errorf("%q", got)
+	}
+	if plain, wrapped := (Options{}).work(1000), (Options{Wrapped: true}).work(1000); plain != freeWork || wrapped != maxWork {
+		t.Error(plain, wrapped)
+	}
 }
 
 // Bombs: one finding, soon, and what is behind them is still seen.
