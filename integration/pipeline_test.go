@@ -2,9 +2,6 @@ package integration
 
 import (
 	"context"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +14,6 @@ func TestSamplePipeline(t *testing.T) {
 	for _, profile := range []string{"compatible", "hardened", "strict"} {
 		t.Run(profile, func(t *testing.T) {
 			s := install(t, rig.RunnerOptions{Concurrent: 2, Config: "profile = \"" + profile + "\"\n" + images + "[cache]\nenabled = true\n"})
-			t.Cleanup(func() { s.wipeCaches() })
 			id, err := theRig.Pipeline(t.Context(), project, "main")
 			if err != nil {
 				t.Fatal(err)
@@ -40,50 +36,6 @@ func TestSamplePipeline(t *testing.T) {
 			}
 		})
 	}
-}
-
-// wipeCaches does what an admin would, so that the test's end finds nothing.
-// It runs before the scene is looked at: cleanups go backwards.
-func (s *site) wipeCaches() {
-	out, err := exec.Command(filepath.Join(binDir, "cleanroom"), "cache", "wipe", "--project", project, "--config", s.runner.CleanroomConfig()).CombinedOutput()
-	if err != nil {
-		s.t.Errorf("cleanroom cache wipe: %v: %s", err, out)
-	}
-}
-
-func TestCacheBelongsToProjectAndProtection(t *testing.T) {
-	s := install(t, rig.RunnerOptions{Config: images + "[cache]\nenabled = true\n"})
-	t.Cleanup(func() { s.wipeCaches() })
-	if _, err := theRig.AddProject(t.Context(), gitlab.Project{Path: project, Dir: "sample", Branch: "feature", Protected: []string{"main"}}); err != nil {
-		t.Fatal(err)
-	}
-	cache := []gitlab.Cache{{Key: "deps", Paths: []string{"deps/"}, Policy: "pull-push", When: "always"}}
-	look := gitlab.JobSpec{Project: project, Cache: cache,
-		Script: []string{"cat deps/who || echo no deps", "mkdir -p deps && echo $CI_COMMIT_REF_NAME > deps/who"}}
-	on := func(ref string) result {
-		j := look
-		j.Ref = ref
-		r := s.run(j)
-		r.is(t, job.Success, "", 0)
-		return r
-	}
-	on("main").says(t, "no deps")
-	on("main").says(t, "main\n")
-	on("feature").says(t, "no deps")
-	out, err := exec.Command(filepath.Join(binDir, "cleanroom"), "cache", "list", "--config", s.runner.CleanroomConfig()).CombinedOutput()
-	if err != nil || strings.Count(string(out), project) != 2 {
-		t.Errorf("cleanroom cache list: %v\n%s", err, out)
-	}
-	s.wipeCaches()
-	on("main").says(t, "no deps")
-}
-
-func TestNoCacheSurvivesByDefault(t *testing.T) {
-	s := install(t, rig.RunnerOptions{})
-	j := gitlab.JobSpec{Project: project, Script: []string{"cat deps/who || echo no deps", "mkdir -p deps && echo me > deps/who"},
-		Cache: []gitlab.Cache{{Key: "deps", Paths: []string{"deps/"}, Policy: "pull-push", When: "always"}}}
-	s.run(j).says(t, "no deps", "Created cache")
-	s.run(j).says(t, "no deps")
 }
 
 func TestTwoJobsOfOneProjectAtOnce(t *testing.T) {

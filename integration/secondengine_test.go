@@ -166,13 +166,16 @@ func TestGVisor(t *testing.T) {
 	e := secondEngine(t, rig.EngineOptions{Runsc: runsc})
 	server := answerEverything(t, theRig.Address, netip.MustParseAddr("192.0.2.53"))
 	network := fmt.Sprintf("runtime = \"runsc\"\n[network]\ndns = [%q]\nextra_hosts = [\"build.example:192.0.2.7\"]\n", server)
-	t.Run("hardened", func(t *testing.T) { inGVisor(t, installAt(t, e, e.Host, network+"[room]\nstage_grace = \"2s\"\n"), e) })
+	t.Run("hardened", func(t *testing.T) {
+		inGVisor(t, installAt(t, e, e.Host, network+"[room]\nstage_grace = \"2s\"\n"+keepCaches), e)
+	})
 	t.Run("strict", func(t *testing.T) { // its network leads nowhere, and names are found all the same
-		s := installAt(t, e, e.Host, "runtime = \"runsc\"\n[room]\nuser = \"1000:1000\"\n", "profile = \"strict\"")
+		s := installAt(t, e, e.Host, "runtime = \"runsc\"\n[room]\nuser = \"1000:1000\"\n"+keepCaches, "profile = \"strict\"")
 		r := s.run(gitlab.JobSpec{Project: project, Image: &gitlab.Image{Name: "cleanroom/busybox"}, Services: []gitlab.Image{mirror},
 			Script: []string{"test -f pyproject.toml && echo cloned", "id -u", "wget -qO- http://mirror:8000/hosts", "timeout 3 wget -qO- $CI_SERVER_URL || echo closed"}})
 		r.is(t, job.Success, "", 0)
 		r.says(t, "cloned", "$ id -u\n1000\n", "\tmirror\n", "echo closed\n", "\nclosed\n")
+		keepsCaches(s, "cleanroom/busybox")
 	})
 }
 
@@ -196,6 +199,7 @@ func inGVisor(t *testing.T, s *site, e *rig.Engine) {
 	r := s.wait(id)
 	good(t, r)
 	r.says(t, "gvisor\n", "192.0.2.53", "192.0.2.7")
+	keepsCaches(s, spec.Image.Name)
 
 	r = s.run(gitlab.JobSpec{Image: spec.Image, Script: []string{"exit 42"}, AfterScript: []string{"echo after, status $CI_JOB_STATUS"}})
 	r.is(t, job.Failed, "script_failure", 42)
@@ -215,7 +219,7 @@ func inGVisor(t *testing.T, s *site, e *rig.Engine) {
 // bind mount, no socket.
 func TestEngineOverTCP(t *testing.T) {
 	e := secondEngine(t, rig.EngineOptions{TCP: true})
-	s := installAt(t, e, e.TCP, "")
+	s := installAt(t, e, e.TCP, keepCaches)
 	looked := newGate(t)
 	id := s.submit(everything("remote", looked))
 	s.until(id, "look now")
@@ -229,6 +233,7 @@ func TestEngineOverTCP(t *testing.T) {
 	}
 	looked.open()
 	good(t, s.wait(id))
+	keepsCaches(s, "cleanroom/busybox")
 	out, err := e.Docker(t.Context(), "volume", "ls", "--quiet", "--filter", "label=cleanroom.tool")
 	if err != nil || len(strings.Fields(out)) != 1 {
 		t.Errorf("tool volumes: %q %v", out, err)

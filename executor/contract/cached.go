@@ -273,11 +273,8 @@ func (c *Call) ProtectedFile(file string) (other string, ok bool) {
 
 func hashed(key string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(key))) }
 
-// CacheKeys are the keys that the job names, sorted, each once.
-func (c *Call) CacheKeys() []string { return c.cacheKeys() }
-
-// cacheKeys are all that may stand for a key of the job: as it is, and as the
-// runner cleans it for a path.
+// cacheKeys are all that may stand for a key of the job, sorted, each once: as
+// it is, and as the runner cleans it for a path.
 func (c *Call) cacheKeys() []string {
 	job, err := c.Job()
 	if err != nil {

@@ -92,8 +92,7 @@ func TestCacheKeys(t *testing.T) {
 	c := callWith(t, map[string]string{"CI_COMMIT_REF_SLUG": "spring", "CACHE_FALLBACK_KEY": "last/", "A_FILE": "content"}, `,
 		"git_info": {"repo_url": "https://gitlab-ci-token:x@gitlab.test/garden/shed.git", "ref": "spring"},
 		"cache": [{"key": "deps-$CI_COMMIT_REF_SLUG-non_protected", "fallback_keys": ["deps-main-non_protected", "../up"]}, {"paths": ["x"]}]`)
-	c.job, c.jobErr = nil, nil
-	if got, want := c.CacheKeys(), []string{"../up", "deps-main-non_protected", "deps-spring-non_protected", "last", "last/", "spring", "up"}; !slices.Equal(got, want) {
+	if got, want := c.cacheKeys(), []string{"../up", "deps-main-non_protected", "deps-spring-non_protected", "last", "last/", "spring", "up"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	path := func(key string) string { return "garden/shed/" + key + "/cache.zip" }
@@ -119,7 +118,7 @@ func TestCacheKeys(t *testing.T) {
 		}
 	}
 	none := callWith(t, map[string]string{"CACHE_FALLBACK_KEY": "x"}, "")
-	if got := none.CacheKeys(); len(got) > 0 {
+	if got := none.cacheKeys(); len(got) > 0 {
 		t.Errorf("%q of a job without caches", got)
 	}
 	if got := none.CacheKey("project-2/k/cache.zip"); got != "k" {
