@@ -216,11 +216,13 @@ func (s *search) progress() {
 // tell says what was found. What of a secret the names have is hidden before
 // they are cut to fit.
 func (s *search) tell(f guard.Finding) {
-	path := f.Path
-	if s.archives && len(f.Members) > 0 {
-		path = f.Members[0]
+	rule := ""
+	switch {
+	case !s.archives:
+		rule = s.waiver(f.Path)
+	case len(f.Members) > 0: // else it is in none of the project's files
+		rule = s.waiver(f.Members[0])
 	}
-	rule := s.waiver(path)
 	f.Path, f.Members = s.hidden(f.Path), slices.Clone(f.Members) // the search goes on with its own
 	for i, m := range f.Members {
 		f.Members[i] = s.hidden(m)
