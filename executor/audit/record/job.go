@@ -1,6 +1,10 @@
 package record
 
-import "time"
+import (
+	"encoding/hex"
+	"hash"
+	"time"
+)
 
 // Outcome of a job, by what the driver saw.
 type Outcome string
@@ -112,6 +116,9 @@ type Output struct {
 	Every  int64    `json:"every,omitempty"`             // bytes from one mark to the next
 	Marks  []string `json:"marks,omitempty" max:"16,32"` // of so many bytes from the beginning: hex, the first 16 bytes of the SHA-256
 }
+
+// Mark is one of Output.Marks, of the SHA-256 so far.
+func Mark(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)[:16]) }
 
 // Count is how often a secret was hidden in a stage's output.
 type Count struct {
