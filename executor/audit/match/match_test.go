@@ -307,14 +307,15 @@ func TestRandomJobs(t *testing.T) {
 }
 
 func FuzzMatch(f *testing.F) {
+	small := []script{{"prepare", lines("Room %d\n", 2)}, {"step_script", []string{"a\r", "é\n", "end"}}}
 	for _, headers := range []bool{true, false} {
-		log, _ := run(f, headers, 0, job())
-		f.Add(log, 300, 20)
-		log, _ = run(f, headers, 5000, job())
-		f.Add(log, 300, 20)
+		for _, limit := range []int{0, 500} {
+			log, _ := run(f, headers, limit, small)
+			f.Add(log, 300, 20)
+		}
 	}
 	f.Fuzz(func(t *testing.T, log []byte, at, size int) {
-		if len(log) > 20_000 {
+		if len(log) > 10_000 {
 			return
 		}
 		// An output that is in the log as it is, and one that is anything.
