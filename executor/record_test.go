@@ -87,7 +87,7 @@ func TestAuditEnd(t *testing.T) {
 	if reap.Reap == nil || reap.Reap.Record != job.ID || reap.Reap.Secrets[0].Outcome != "revoked" || !reap.Reap.End.Complete || reap.Reap.Job != 4711 {
 		t.Errorf("%s", log.text)
 	}
-	if rooms, err := dossier.Rooms(dir); len(rooms) > 0 || err != nil {
+	if rooms, err := dossier.Rooms(dir, time.Now().Add(time.Hour)); len(rooms) > 0 || err != nil {
 		t.Errorf("left: %v, %v", rooms, err)
 	}
 	log.err = errors.New("disk full")

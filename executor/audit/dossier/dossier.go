@@ -28,7 +28,7 @@ import (
 )
 
 // Bounds, in bytes: of a line, and of the file, but for the few lines with
-// which it ends. A job of 200 secrets and 200 stages has less than half.
+// which it ends. A job of 200 secrets and 200 stages has a quarter of that.
 const (
 	maxLine = 256 << 10
 	maxFile = 4 << 20
@@ -53,6 +53,7 @@ type Line struct {
 	Guard     []record.Finding  `json:"guard,omitempty"`
 	Refusals  []record.Refusal  `json:"refusals,omitempty"`
 	Artifacts []record.Artifact `json:"artifacts,omitempty"`
+	Gaps      []string          `json:"gaps,omitempty"` // what was left out of the line
 	Mark      *mark             `json:"mark,omitempty"`
 }
 
@@ -81,17 +82,30 @@ func pathOf(dataDir, room string) string {
 }
 
 // Begin makes a room's dossier, or goes on with the one of a prepare before
-// this one. The line is on the disk when it returns.
+// this one.
 func Begin(dataDir string, h Head) error {
 	if err := mkdir(dataDir); err != nil {
 		return err
 	}
-	return add(dataDir, h.Room, Line{Head: &h}, os.O_CREATE, true)
+	return add(dataDir, h.Room, Line{Head: &h}, os.O_CREATE, false)
 }
 
-// Add adds a line; sync waits until it is on the disk. fs.ErrNotExist: nobody
-// began it, or the room has ended.
-func Add(dataDir, room string, l Line, sync bool) error { return add(dataDir, room, l, 0, sync) }
+// Add adds what a process has to say, bounded as a record is; sync waits until
+// all that was added is on the disk. fs.ErrNotExist: nobody began it, or the
+// room has ended.
+func Add(dataDir, room string, l Line, sync bool) error {
+	l = bound(l)
+	text, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("dossier: %w", err)
+	}
+	if len(text) >= maxLine {
+		if first, second, ok := l.split(); ok {
+			return errors.Join(Add(dataDir, room, first, false), Add(dataDir, room, second, sync))
+		}
+	}
+	return add(dataDir, room, l, 0, sync)
+}
 
 func add(dataDir, room string, l Line, flags int, sync bool) error {
 	text, err := json.Marshal(l)
@@ -119,10 +133,7 @@ func add(dataDir, room string, l Line, flags int, sync bool) error {
 	}
 	// A line that is torn ends here; else this one would be part of it.
 	if _, err = f.Write(slices.Concat([]byte("\n"), text, []byte("\n"))); err == nil && sync {
-		err = f.Sync()
-		if flags&os.O_CREATE != 0 {
-			err = errors.Join(err, syncFolder(dataDir))
-		}
+		err = errors.Join(f.Sync(), syncFolder(dataDir))
 	}
 	if err != nil {
 		return fmt.Errorf("dossier: %w", err)
@@ -165,14 +176,22 @@ func open(path string, flags int) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// Rooms are the names of the rooms that have a dossier.
-func Rooms(dataDir string) (rooms []string, err error) {
+// Has says whether a room has a dossier.
+func Has(dataDir, room string) bool {
+	_, err := os.Lstat(pathOf(dataDir, room))
+	return err == nil
+}
+
+// Rooms are the names of the rooms that have a dossier to which nothing was
+// added since then.
+func Rooms(dataDir string, since time.Time) (rooms []string, err error) {
 	found, err := os.ReadDir(folder(dataDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for _, one := range found {
-		if room, ok := strings.CutSuffix(one.Name(), ext); ok {
+		room, ok := strings.CutSuffix(one.Name(), ext)
+		if info, err := one.Info(); ok && err == nil && info.ModTime().Before(since) {
 			rooms = append(rooms, room)
 		}
 	}

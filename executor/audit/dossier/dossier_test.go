@@ -129,7 +129,7 @@ func TestJob(t *testing.T) {
 	if len(j.Secrets) != 1 || j.Secrets[0].Outcome != "revoked" {
 		t.Errorf("secrets %+v", j.Secrets)
 	}
-	if rooms, err := Rooms(dir); len(rooms) != 0 || err != nil {
+	if rooms, err := Rooms(dir, time.Now().Add(time.Hour)); len(rooms) != 0 || err != nil {
 		t.Errorf("left: %v, %v", rooms, err)
 	}
 	if err := Add(dir, room, Line{Policy: "x"}, false); !errors.Is(err, fs.ErrNotExist) {
@@ -255,10 +255,13 @@ func TestDamaged(t *testing.T) {
 
 func TestFull(t *testing.T) {
 	dir := begin(t)
-	big := Line{Policy: strings.Repeat("x", maxLine-100)}
+	var big Line
+	for range 200 {
+		big.Guard = append(big.Guard, record.Finding{Stage: "a", Path: strings.Repeat("\x01", 300), Action: "warned"})
+	}
 	var err error
 	for n := 0; err == nil; n++ {
-		if n > maxFile/maxLine+2 {
+		if n > 100 {
 			t.Fatal("no bound")
 		}
 		err = Add(dir, room, big, false)
@@ -272,8 +275,28 @@ func TestFull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if one(t, l, 0).Kind != record.OfJob || one(t, l, 1).Kind != record.OfReap {
+	if one(t, l, 0).Kind != record.OfJob || one(t, l, 1).Kind != record.OfReap || !strings.Contains(fmt.Sprint(one(t, l, 0).Job.Gaps), "was full") {
 		t.Errorf("%s", l.records)
+	}
+}
+
+// What a job can have at most fits, however its author names things; what is
+// more is said to be left out.
+func TestLarge(t *testing.T) {
+	dir := begin(t)
+	long := strings.Repeat("\x01", 2000)
+	var l Line
+	for range 450 {
+		l.Decisions = append(l.Decisions, record.Decision{Kind: "secret", Name: long, Reason: long, Stages: []string{long}})
+	}
+	ended := record.Stage{Stage: "a", Result: "ok"}
+	for i := range 10_000 {
+		ended.Redacted = append(ended.Redacted, record.Count{Name: fmt.Sprint(i, long), Times: 1})
+	}
+	mustAdd(t, dir, l, Line{Began: &ended}, Line{Ended: &ended, Profile: "strict"})
+	s := Read(dir, room)
+	if len(s.Job.Decisions) != 400 || len(s.Job.Stages) != 1 || len(s.Job.Stages[0].Redacted) != 50 || s.Job.Profile != "strict" || len(s.Gaps) != 2 {
+		t.Errorf("%d decisions, %d stages, %q", len(s.Job.Decisions), len(s.Job.Stages), s.Gaps)
 	}
 }
 

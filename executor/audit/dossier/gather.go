@@ -13,13 +13,15 @@ import (
 func gather(room string, r io.Reader) State {
 	s := State{Job: record.Job{Room: room}}
 	lines := bufio.NewReaderSize(io.LimitReader(r, maxFile+endRoom), maxLine)
-	bad := 0
+	bad, size := 0, 0
 	for {
 		text, err := lines.ReadSlice('\n')
+		size += len(text)
 		if err == bufio.ErrBufferFull { // no line of ours; it is passed over to its end
 			bad++
 			for err == bufio.ErrBufferFull {
-				_, err = lines.ReadSlice('\n')
+				text, err = lines.ReadSlice('\n')
+				size += len(text)
 			}
 		} else if n := len(text); n > 0 && text[n-1] == '\n' && n > 1 {
 			if l, ok := parse(text[:n-1]); ok {
@@ -42,6 +44,9 @@ func gather(room string, r io.Reader) State {
 	}
 	if s.Job.Tries == 0 && s.recorded == 0 {
 		s.gap("the dossier of this room has no beginning: whose it was is not known from it")
+	}
+	if size > maxFile-maxLine {
+		s.gap("the dossier was full: what was to be added at last is not known")
 	}
 	if s.Job.Tries == 1 {
 		s.Job.Tries = 0 // as a record has it
@@ -78,6 +83,9 @@ func (s *State) take(l Line) {
 	j.Guard = append(j.Guard, l.Guard...)
 	j.Refusals = append(j.Refusals, l.Refusals...)
 	j.Artifacts = append(j.Artifacts, l.Artifacts...)
+	for _, gap := range l.Gaps {
+		s.gap(gap)
+	}
 	if l.Policy != "" {
 		j.Policy = l.Policy
 	}

@@ -19,6 +19,14 @@ func (r *Record) tidy() {
 	t.fields(reflect.ValueOf(r).Elem(), "")
 }
 
+// Bound cuts a job's lists and texts to what a record may have at most, and
+// says what was cut.
+func (j *Job) Bound() []Cut {
+	r := &Record{Job: j}
+	r.tidy()
+	return r.Cut
+}
+
 type tidier struct{ cuts *[]Cut }
 
 func (t *tidier) fields(v reflect.Value, name string) {
