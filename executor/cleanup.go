@@ -19,7 +19,7 @@ func (x *Executor) CleanupStage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ended, err := finisher{x.Config, x.Engine, x.Log, "cleanup"}.Finish(ctx, name, "the job is over")
+	ended, err := finisher{x.Config, x.Engine, x.Log, "cleanup", x.Audit}.Finish(ctx, name, "the job is over")
 	logLeases(x.Log, ended.Leases)
 	log := x.Log.WithField("removed", len(ended.Evidence.Removed)).WithField("left", len(ended.Evidence.Left))
 	if err != nil {

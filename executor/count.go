@@ -28,8 +28,10 @@ func (x *Executor) count(c ...metrics.Change) { x.counts = append(x.counts, c...
 func (x *Executor) follow(ctx context.Context, room, stage string) (end func(took metrics.Change, err error)) {
 	n := openNote(x.Config.StateDir, room, stage == prepareStage)
 	n.begins(stage)
+	x.begins(room, stage)
 	return func(took metrics.Change, err error) {
 		n.ends(resultOf(ctx, err))
+		x.ends(room, resultOf(ctx, err), err)
 		if reason := refusal(err); reason != "" {
 			x.count(metrics.Refusals.Add(reason, 1))
 		}

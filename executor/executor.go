@@ -33,8 +33,10 @@ type Executor struct {
 	Log     *logrus.Entry // for the admin
 	Out     io.Writer     // the job's log; at the config stage, the answer to the runner
 	Version string
+	Audit   *Audit // nil: no record is kept
 
 	counts []metrics.Change // until the stage ends
+	gather gatherer         // for the job's record
 }
 
 // authors are the errors that the job's author, or somebody the author can

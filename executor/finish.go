@@ -39,6 +39,7 @@ type finisher struct {
 	engine sandbox.Engine
 	log    *logrus.Entry
 	by     string // who: the command
+	audit  *Audit
 }
 
 // Finish ends a room, whoever made it and whatever became of it: its leases
@@ -68,6 +69,7 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	if journal != nil || err != nil || len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 {
 		err = errors.Join(err, record.keep(f.config.DataDir))
 	}
+	err = f.record(roomEnd{room: room, by: f.by, why: why, began: began, ended: ended, journal: journal, err: err})
 	switch { // the journal goes last: while it is there, reap knows of the room
 	case journal == nil:
 	case err == nil:

@@ -68,9 +68,11 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 	}
 	x.Log.WithFields(fields).Info("facts")
 	s := standing{Identity: who, rules: rules, demanded: new([]string)}
+	x.gather.line.Facts, x.gather.line.Policy = recordFacts(who.Facts), rules.Version()
 	for _, w := range rules.Waivers(who.Facts) {
 		s.waivers = append(s.waivers, secret.Waiver{Rule: w.Rule, Paths: w.Paths})
 		*s.demanded = append(*s.demanded, w.Identity...)
+		x.gather.line.Decisions = append(x.gather.line.Decisions, recordWaiver(w))
 	}
 	if !x.Config.Cache.Enabled || len(job.Cache) == 0 {
 		return s, nil
@@ -78,6 +80,7 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 	for _, g := range rules.CacheGrants(who.Facts) {
 		s.caches = append(s.caches, g.Keys...)
 		*s.demanded = append(*s.demanded, g.Identity...)
+		x.gather.line.Decisions = append(x.gather.line.Decisions, recordCacheGrant(g))
 	}
 	return s, nil
 }
@@ -86,6 +89,7 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 func (x *Executor) decide(s standing, kind policy.Kind, name string) (policy.Decision, error) {
 	d := s.rules.Decide(kind, pinned(name), s.Facts)
 	x.Log.WithFields(logrus.Fields{"kind": kind, "name": scrub(x.Call, name), "allowed": d.Allowed, "rule": d.Rule, "reason": scrub(x.Call, d.Reason)}).Info("decision")
+	x.gather.line.Decisions = append(x.gather.line.Decisions, recordDecision(x.Call, kind, name, d))
 	if !d.Allowed {
 		return d, fmt.Errorf("%w: %s %q: %s", ErrDenied, kind, name, d.Reason)
 	}

@@ -111,6 +111,7 @@ type search struct {
 func (s *search) begin() (end func()) {
 	limit := debug.SetMemoryLimit(searchMemory)
 	s.files, s.bytes, s.found, s.unsearched, s.waived = 0, 0, 0, 0, 0
+	s.x.gather.line.Guard = nil
 	s.began = time.Now()
 	s.lastSay = s.began
 	return func() {
@@ -227,6 +228,8 @@ func (s *search) tell(f guard.Finding) {
 	for i, m := range f.Members {
 		f.Members[i] = s.hidden(m)
 	}
+	warned := rule != "" || f.Unsearched == guard.Broken
+	s.x.gather.found(f, warned, rule)
 	count, line := &s.found, "Guard: "+f.String()
 	switch {
 	case rule != "":

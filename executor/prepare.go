@@ -37,6 +37,9 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err := x.checkTokens(ctx, who); err != nil {
 		return err
 	}
+	if err := x.decided(ctx, name, &spec, who); err != nil {
+		return err
+	}
 	began := time.Now()
 	defer x.reapBeside(ctx)()
 	x.sayf("Room %s, profile %s", name, spec.Profile)
@@ -74,7 +77,7 @@ func (x *Executor) reapBeside(ctx context.Context) (stop func()) {
 	next, enough := context.WithCancel(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	r := &Reaper{Config: x.Config, Engine: x.Engine, Log: x.Log, Out: io.Discard}
+	r := &Reaper{Config: x.Config, Engine: x.Engine, Log: x.Log, Out: io.Discard, Audit: x.Audit}
 	go func() {
 		defer close(done)
 		if err := r.Quick(ctx, next); err != nil {

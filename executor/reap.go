@@ -24,6 +24,7 @@ type Reaper struct {
 	Engine sandbox.Engine
 	Log    *logrus.Entry
 	Out    io.Writer // a line a room, for the admin
+	Audit  *Audit    // nil: no record is kept
 }
 
 // Reap ends every room whose job is certainly over: by its journal of leases
@@ -45,7 +46,7 @@ func (r *Reaper) Reap(ctx context.Context) error {
 		}
 	}
 	if failed[0] == nil && err == nil { // else we do not know which rooms there are
-		failed = append(failed, r.forgetNotes(journals, rooms))
+		failed = append(failed, r.forgetNotes(journals, rooms), r.byDossier(ctx, journals, rooms))
 	}
 	_, err = Caches(r.Config).Sweep(time.Now())
 	return errors.Join(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()))...)
@@ -108,7 +109,9 @@ func (r *Reaper) byJournal(ctx context.Context, room string) error {
 	return r.told(room, func() (Ended, error) { return r.finisher(byReap).finish(ctx, room, why, journal, nil) })
 }
 
-func (r *Reaper) finisher(by string) finisher { return finisher{r.Config, r.Engine, r.Log, by} }
+func (r *Reaper) finisher(by string) finisher {
+	return finisher{r.Config, r.Engine, r.Log, by, r.Audit}
+}
 
 // byLabel ends a room that had no journal a moment ago. One that is there now
 // is of a prepare that has just begun.

@@ -172,6 +172,7 @@ func (h *hiding) note(one redact.Secret) error {
 func (h *hiding) done(err error) error {
 	h.x.Out = h.plain
 	if counts := h.log.Counts(); len(counts) > 0 {
+		h.x.gather.stage.Redacted = recordCounts(counts)
 		for _, n := range counts {
 			h.x.count(metrics.Redactions.Add("", n))
 		}

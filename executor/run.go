@@ -72,6 +72,7 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err != nil {
 		return err
 	}
+	x.gather.exit(result)
 	log := x.Log.WithField("stage", stage).WithField("exit_code", result.ExitCode)
 	if result.Canceled {
 		log.WithField("cause", context.Cause(ctx)).Info("stage ended early")

@@ -96,6 +96,7 @@ func (x *Executor) forget(ctx context.Context, room string) error {
 		err = errors.Join(err, journal.Close())
 		logLeases(x.Log, endings)
 		x.count(leaseChanges(endings)...)
+		x.gather.line.Leases = append(x.gather.line.Leases, recordLeases(endings, time.Now())...)
 	}
 	if err != nil {
 		return fmt.Errorf("leases of an earlier try: %w", err)
@@ -218,6 +219,7 @@ func (f *fetcher) tell(g grant, given secret.Issued, leases []string) {
 	if !given.Expires.IsZero() && given.Expires.Before(f.sealed.Until.Add(-afterTime)) && len(leases) == 0 {
 		about = append(about, "ends before the job's timeout")
 	}
+	f.gather.line.Secrets = append(f.gather.line.Secrets, recordSecret(g, given, time.Now()))
 	line := fmt.Sprintf("Secret %s: %s, from %s", g.secret.Name, g.decision.Reason, g.provider.Name)
 	f.sayf("%s (%s)", line, strings.Join(about, ", "))
 	log := f.Log.WithFields(logrus.Fields{"secret": g.secret.Name, "provider": g.provider.Name, "rule": g.decision.Rule, "version": given.Version,

@@ -79,9 +79,21 @@ type Spec struct {
 	Network  Network
 	CABundle string // a PEM file on this machine, for every container
 
+	// Found is told of each image, one after another, when all are there. nil:
+	// nobody asks.
+	Found func(Picture)
+
 	EntrypointTimeout time.Duration
 	ServiceTimeout    time.Duration
 	PullTimeout       time.Duration
+}
+
+// Picture is an image that a container is made from.
+type Picture struct {
+	Role   Role
+	Name   string // as the Container has it
+	ID     string // what runs, whatever the name stands for later
+	Digest string // name@sha256:..., where a registry gave one
 }
 
 // Container is one container of a room.

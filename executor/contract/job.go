@@ -35,6 +35,12 @@ type Job struct {
 	Artifacts   []Artifact        `json:"artifacts"`
 	Cache       []Cache           `json:"cache"`
 	Secrets     map[string]Secret `json:"secrets"`
+	Features    Features          `json:"features"`
+}
+
+// Features are what the server wants of the runner.
+type Features struct {
+	TokenMaskPrefixes []string `json:"token_mask_prefixes"` // what follows is masked in the log
 }
 
 // JobInfo says whose job it is. What a runner does not know it does not hand

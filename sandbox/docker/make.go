@@ -111,7 +111,19 @@ func (e *Engine) images(ctx context.Context, room sandbox.Spec, w io.Writer) ([]
 			return err
 		})
 	}
-	return pictures, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, p := range pictures {
+		role := sandbox.Service
+		if i < 2 {
+			role = [2]sandbox.Role{sandbox.Helper, sandbox.Job}[i]
+		}
+		if room.Found != nil {
+			room.Found(sandbox.Picture{Role: role, Name: all[i].Image, ID: p.id, Digest: p.digest})
+		}
+	}
+	return pictures, nil
 }
 
 // plans lays out every container; owner is whose the builds are.

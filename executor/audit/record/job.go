@@ -51,7 +51,7 @@ type Fact struct {
 
 // Decision is the policy's answer to one wish of the job.
 type Decision struct {
-	Kind    string   `json:"kind" max:"20"` // secret, image, service, profile, warn
+	Kind    string   `json:"kind" max:"20"` // secret, image, service, profile, warn, cache
 	Name    string   `json:"name" max:"300"`
 	Allowed bool     `json:"allowed"`
 	Rule    string   `json:"rule,omitempty" max:"100"`
