@@ -1,0 +1,380 @@
+package report
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"golang.org/x/net/html"
+
+	"cleanroom/executor/audit/list"
+	"cleanroom/executor/audit/record"
+)
+
+var update = flag.Bool("update", false, "write the golden file")
+
+var october = list.Period{From: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}
+
+func head() Head {
+	return Head{Period: october, Made: october.To.Add(9 * time.Hour), Version: "0.5.0", Origin: "ci-1.example.com/audit", Size: 4711, Root: "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=",
+		Verification: Verification{Checked: true, Against: "its signatures, the tree and the schema"}}
+}
+
+func write(t testing.TB, h Head, all ...*record.Record) string {
+	t.Helper()
+	r := New(h)
+	for i, rec := range all {
+		r.Add(int64(i), raw(t, rec))
+	}
+	var out bytes.Buffer
+	if err := r.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// job is one that was given a secret an hour into October.
+func job(change func(*record.Record, *record.Secret)) *record.Record {
+	began := october.From.Add(time.Hour)
+	r := &record.Record{Kind: record.OfJob, ID: "1", At: began.Add(10 * time.Minute), By: record.By{Command: byCleanup}, Job: &record.Job{
+		Room: "cr-a-1-00", Job: 1, Project: "shop/items", Began: began, Outcome: record.OK, End: record.End{Why: "the job is over", Complete: true},
+		Stages:  []record.Stage{{Stage: "step_script", Began: began.Add(time.Minute), Millis: 60_000, Result: "ok"}},
+		Secrets: []record.Secret{{Name: "DATABASE_URL", Provider: "vault", Issued: began, Outcome: "revoked", Leases: []record.Lease{{ID: "a", Issued: began, Ended: began.Add(9 * time.Minute), Outcome: "revoked"}}}}}}
+	change(r, &r.Job.Secrets[0])
+	return r
+}
+
+func reap(at time.Time, complete bool, secrets ...record.Secret) *record.Record {
+	return &record.Record{Kind: record.OfReap, ID: "2", At: at, By: record.By{Command: "reap"}, Reap: &record.Reap{Room: "cr-a-1-00", Job: 1, Project: "shop/items", Secrets: secrets,
+		End: record.End{Why: "its cleanup did not end it", Complete: complete, Error: map[bool]string{false: "vault is away"}[complete]}}}
+}
+
+func TestGolden(t *testing.T) {
+	got := write(t, head(), sampleLog(8, october.From, october.To)...)
+	path := filepath.Join("testdata", "report.html")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || got != string(want) {
+		t.Errorf("the report is not %s (%v): look at it in a browser, and write it with -update", path, err)
+	}
+}
+
+// What became of a secret is what the log tells by now.
+func TestFates(t *testing.T) {
+	lost := func(r *record.Record, s *record.Secret) {
+		s.Outcome, s.Leases[0].Outcome, s.Leases[0].Ended = "failed", "failed", time.Time{}
+		r.Job.End.Complete = false
+	}
+	at := october.From.Add(24 * time.Hour)
+	gone := record.Secret{Name: "DATABASE_URL", Provider: "vault", Outcome: "revoked", Leases: []record.Lease{{ID: "a", Ended: at, Outcome: "revoked"}}}
+	still := record.Secret{Name: "DATABASE_URL", Provider: "vault", Outcome: "failed"}
+	for _, c := range []struct {
+		name                    string
+		log                     []*record.Record
+		bad, late, ending, open int64
+		median                  string
+	}{
+		{"revoked with its job", []*record.Record{job(func(*record.Record, *record.Secret) {})}, 0, 0, 0, 0, "9 min"},
+		{"never revoked", []*record.Record{job(lost)}, 1, 0, 0, 1, "–"},
+		{"tried again in vain", []*record.Record{job(lost), reap(at, false, still)}, 1, 0, 0, 1, "–"},
+		{"revoked by a later try", []*record.Record{job(lost), reap(at, false, still), reap(at, true, gone)}, 0, 1, 0, 0, "23 h"},
+		{"revoked after the period", []*record.Record{job(lost), reap(october.To.Add(time.Hour), true)}, 0, 1, 0, 0, "31 d"},
+		{"another secret was revoked", []*record.Record{job(lost), reap(at, false, record.Secret{Name: "OTHER", Provider: "vault", Outcome: "revoked"})}, 1, 0, 0, 1, "–"},
+		{"nobody noted it", []*record.Record{job(func(_ *record.Record, s *record.Secret) { s.Outcome, s.Leases = "unknown", nil })}, 1, 0, 0, 0, "–"},
+		{"ends by itself, after the job", []*record.Record{job(func(_ *record.Record, s *record.Secret) { s.Outcome, s.Expires = "expires", s.Issued.Add(time.Hour) })}, 0, 0, 1, 0, "1 h"},
+		{"ends by itself, within the job", []*record.Record{job(func(_ *record.Record, s *record.Secret) { s.Outcome, s.Expires = "expires", s.Issued.Add(time.Minute) })}, 0, 0, 0, 0, "1 min"},
+		{"ends by itself some time", []*record.Record{job(func(_ *record.Record, s *record.Secret) { s.Outcome = "expires" })}, 0, 0, 1, 0, "–"},
+		{"stays good", []*record.Record{job(func(_ *record.Record, s *record.Secret) { s.Outcome = "standing" })}, 0, 0, 0, 0, "–"},
+		{"its runner was killed", []*record.Record{job(func(r *record.Record, _ *record.Secret) { r.By.Command = "reap" })}, 0, 1, 0, 0, "9 min"},
+	} {
+		r := New(head())
+		for i, rec := range c.log {
+			r.Add(int64(i), raw(t, rec))
+		}
+		var out bytes.Buffer
+		if err := r.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		if r.bad.Total != c.bad || r.late.Total != c.late || r.expiring.Total != c.ending || int64(len(r.open)) != c.open || r.lanes[laneKey{"vault", "DATABASE_URL"}].Median() != c.median {
+			t.Errorf("%s: %d not revoked, %d late, %d ending, %d open, %s", c.name, r.bad.Total, r.late.Total, r.expiring.Total, len(r.open), r.lanes[laneKey{"vault", "DATABASE_URL"}].Median())
+		}
+		if look := strings.Contains(out.String(), "This needs a look"); look != (c.bad+c.open > 0) {
+			t.Errorf("%s: the first sentence is wrong", c.name)
+		}
+		if strings.Contains(out.String(), `<rect class="b-bad" x=`) != (c.bad > 0) || strings.Contains(out.String(), `<rect class="b-late" x="0.`) != (c.late > 0) {
+			t.Errorf("%s: its timeline shows something else", c.name)
+		}
+	}
+}
+
+func TestPeriod(t *testing.T) {
+	at := func(t time.Time) *record.Record {
+		return job(func(r *record.Record, _ *record.Secret) { r.At = t })
+	}
+	r := New(head())
+	for i, rec := range []*record.Record{at(october.From.Add(-1000)), at(october.From), at(october.To.Add(-1000)), at(october.To)} {
+		r.Add(int64(i), raw(t, rec))
+	}
+	if r.records != 2 || r.slots[0].total() != 1 || r.slots[30].total() != 1 || len(r.slots) != 31 {
+		t.Errorf("%d records, %v", r.records, r.slots)
+	}
+	r.Add(4, []byte(`{"at":"2026-10-05T00:00:00Z","kind":"job"`))
+	r.Add(5, []byte(`{"at":"2026-12-05T00:00:00Z","kind":"job"`))
+	if r.unreadable.Total != 1 {
+		t.Error(r.unreadable.Total)
+	}
+	for _, c := range []struct {
+		length time.Duration
+		unit   string
+		slots  int
+	}{{time.Hour, "hour", 1}, {24 * time.Hour, "hour", 24}, {100 * 24 * time.Hour, "day", 100}, {365 * 24 * time.Hour, "week", 53}, {10 * 365 * 24 * time.Hour, "month", 120}} {
+		s := scaleOf(october.From, october.From.Add(c.length))
+		if s.unit != c.unit || len(s.starts) != c.slots || s.slot(october.From) != 0 && c.unit != "week" || s.slot(s.ends) != c.slots-1 || s.step(s.ends) != steps-1 || len(s.axis()) > ticks {
+			t.Errorf("%s: %s, %d, %v", c.length, s.unit, len(s.starts), s.axis())
+		}
+	}
+	for _, c := range []struct {
+		p    list.Period
+		want string
+	}{
+		{october, "2026-10-01 to 2026-10-31"},
+		{list.Period{From: october.From, To: october.From.Add(24 * time.Hour)}, "2026-10-01"},
+		{list.Period{From: october.From, To: october.From.Add(time.Hour)}, "2026-10-01 00:00 to 2026-10-01 01:00"},
+		{list.Period{To: october.To}, "Up to 2026-10-31"},
+		{list.Period{From: october.From}, "From 2026-10-01 00:00 to now"},
+		{list.Period{}, "The whole log"},
+	} {
+		if got := title(c.p); got != c.want {
+			t.Errorf("%v: %q", c.p, got)
+		}
+	}
+}
+
+// A log that nobody verified, or that is false, cannot be taken for a good one.
+func TestVerification(t *testing.T) {
+	const good, none, wrong = "The log was verified", "This log was not verified", "The log did not pass verification"
+	for want, v := range map[string]Verification{good: {Checked: true}, none: {}, wrong: {Checked: true, Wrong: []string{"record 3 is not the one that was appended"}}} {
+		h := head()
+		h.Verification = v
+		got := write(t, h)
+		for _, says := range []string{good, none, wrong} {
+			if strings.Contains(got, says) != (says == want) {
+				t.Errorf("%+v: %q", v, says)
+			}
+		}
+		if len(v.Wrong) > 0 && !strings.Contains(got, v.Wrong[0]) {
+			t.Error("what is wrong is not said")
+		}
+	}
+}
+
+// A log of fifty thousand jobs makes a file that opens, and says what it left out.
+func TestLarge(t *testing.T) {
+	var some [][]byte
+	for _, rec := range sampleLog(500, october.From, october.To) {
+		some = append(some, raw(t, rec))
+	}
+	r := New(head())
+	for i := range 100 {
+		for j, text := range some {
+			r.Add(int64(i*len(some)+j), text)
+		}
+	}
+	var out bytes.Buffer
+	if err := r.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	if out.Len() > 2<<20 || !strings.Contains(out.String(), `<span class="n">50,000</span>`) || !strings.Contains(out.String(), "The newest 100 of ") {
+		t.Errorf("%d bytes", out.Len())
+	}
+	rows := newest[int]{most: 3}
+	for i := range 10 {
+		rows.add(i)
+	}
+	if got := rows.Rows(); !slices.Equal(got, []int{9, 8, 7}) || rows.More() != "The newest 3 of 10 are shown; 7 older ones are in the log." {
+		t.Error(got, rows.More())
+	}
+}
+
+// The file is whole in itself: no script, nothing from elsewhere, and its
+// policy allows nothing but its own style.
+func TestSelfContained(t *testing.T) {
+	checkPage(t, write(t, head(), sampleLog(60, october.From, october.To)...))
+	checkPage(t, write(t, Head{}))
+}
+
+var styleOf = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
+
+func checkPage(t *testing.T, page string) {
+	t.Helper()
+	style := styleOf.FindStringSubmatch(page)
+	if style == nil || style[1] != css {
+		t.Fatal("its style is not the one we wrote")
+	}
+	hash := sha256.Sum256([]byte(style[1]))
+	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'"
+	policies, ids, labels := 0, map[string]bool{}, []string{}
+	for _, n := range nodes(t, page) {
+		switch n.Data {
+		case "script", "img", "iframe", "object", "embed", "link", "base", "form", "input", "foreignobject", "foreignObject", "use", "image", "a":
+			if n.Type == html.ElementNode && (n.Data != "a" || !strings.HasPrefix(attr(n, "href"), "#")) {
+				t.Errorf("there is a %s", n.Data)
+			}
+		case "meta":
+			if attr(n, "http-equiv") == "Content-Security-Policy" {
+				policies++
+				if got := attr(n, "content"); got != policy {
+					t.Errorf("policy %q", got)
+				}
+			}
+		}
+		for _, a := range n.Attr {
+			if strings.HasPrefix(a.Key, "on") || a.Key == "style" || a.Key == "src" {
+				t.Errorf("%s has %s", n.Data, a.Key)
+			}
+			switch a.Key {
+			case "id":
+				if ids[a.Val] {
+					t.Errorf("two have id %s", a.Val)
+				}
+				ids[a.Val] = true
+			case "aria-labelledby":
+				labels = append(labels, a.Val)
+			case "href":
+				labels = append(labels, strings.TrimPrefix(a.Val, "#"))
+			}
+		}
+		if n.Type == html.TextNode && n.Parent.Data != "style" && strings.ContainsFunc(n.Data, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			t.Errorf("%q", n.Data)
+		}
+	}
+	if policies != 1 {
+		t.Errorf("%d policies", policies)
+	}
+	for _, id := range labels {
+		if !ids[id] {
+			t.Errorf("there is no %q", id)
+		}
+	}
+}
+
+// Every table has heads, and every picture says what it shows.
+func TestAccessible(t *testing.T) {
+	level, inTable := 0, 0
+	for _, n := range nodes(t, write(t, head(), sampleLog(200, october.From, october.To)...)) {
+		switch n.Data {
+		case "h1", "h2", "h3":
+			if next := int(n.Data[1] - '0'); next > level+1 {
+				t.Errorf("%s below h%d", n.Data, level)
+			} else {
+				level = next
+			}
+		case "th":
+			inTable++
+			if attr(n, "scope") == "" {
+				t.Error("a head of nothing")
+			}
+		case "svg":
+			if n.Type == html.ElementNode && n.Parent.Data != "svg" && attr(n, "aria-hidden") == "" && (attr(n, "role") != "img" || attr(n, "aria-label") == "") {
+				t.Error("a picture without words")
+			}
+		case "td":
+			if n.Parent.FirstChild == nil || attr(n, "role") == "cell" && attr(n, "data-label") == "" && attr(n, "class") != "lane" {
+				t.Error("a cell without its head, where there is room for one column only")
+			}
+		}
+	}
+	if inTable == 0 {
+		t.Error("no table")
+	}
+}
+
+func nodes(t *testing.T, page string) []*html.Node {
+	t.Helper()
+	doc, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Collect(doc.Descendants())
+}
+
+func attr(n *html.Node, key string) string {
+	for _, a := range n.Attr {
+		if a.Key == key {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+// skeleton is a page without its texts.
+func skeleton(t *testing.T, page string) string {
+	var b strings.Builder
+	for _, n := range nodes(t, page) {
+		if n.Type != html.ElementNode {
+			if n.Type != html.TextNode {
+				fmt.Fprintln(&b, n.Type)
+			}
+			continue
+		}
+		fmt.Fprint(&b, n.Namespace, n.Data)
+		for _, a := range n.Attr {
+			if a.Key == "aria-label" { // the one that may hold somebody's text
+				a.Val = ""
+			}
+			fmt.Fprintf(&b, " %s=%q", a.Key, a.Val)
+		}
+		fmt.Fprintln(&b)
+	}
+	return b.String()
+}
+
+// Whatever a record says, the page has the elements and attributes that it has
+// when the record says x, in the same places.
+func FuzzTextIsText(f *testing.F) {
+	for _, s := range nasty {
+		f.Add(s)
+	}
+	at := october.From.Add(time.Hour)
+	page := func(t testing.TB, text string) string {
+		h := head()
+		h.Origin, h.Root, h.Against, h.Wrong = text, text, text, []string{text}
+		return write(t, h, hostileLog(text, at)...)
+	}
+	var want string
+	f.Fuzz(func(t *testing.T, text string) {
+		text = "x" + text // none of our own words, nor nothing
+		if want == "" {
+			want = skeleton(t, page(t, "x"))
+		}
+		got := page(t, text)
+		checkPage(t, got)
+		if s := skeleton(t, got); s != want {
+			t.Errorf("%q makes another page:\n%s", text, firstDifference(s, want))
+		}
+	})
+}
+
+func firstDifference(a, b string) string {
+	linesOfB := strings.Split(b, "\n")
+	for i, line := range strings.Split(a, "\n") {
+		if i >= len(linesOfB) || line != linesOfB[i] {
+			return line
+		}
+	}
+	return "it is shorter"
+}
