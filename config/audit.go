@@ -4,8 +4,27 @@ import "time"
 
 // Audit says where the records of jobs go.
 type Audit struct {
+	// Required refuses jobs on a host without an audit log.
+	Required bool `mapstructure:"required"`
+	// SignCommand is a program, with its arguments, that holds the key which
+	// signs the log (a TPM, an HSM, a cloud's KMS): it reads on stdin what to
+	// sign and prints the Ed25519 signature. Empty: the key is a file.
+	SignCommand []string `mapstructure:"sign_command"`
+	// PublicKey is the public half of that key: PEM, or base64 of 32 bytes.
+	PublicKey string `mapstructure:"public_key"`
+	// Witness are servers that cosign the log's checkpoints.
+	Witness []Witness `mapstructure:"witness"`
 	// Forward are destinations that each record is sent to.
 	Forward []Forward `mapstructure:"forward"`
+}
+
+// Witness is a server that speaks https://c2sp.org/tlog-witness.
+type Witness struct {
+	// URL is its submission prefix.
+	URL string `mapstructure:"url"`
+	// PublicKey is how its cosignatures are verified, as it publishes it:
+	// NAME+ID+KEY.
+	PublicKey string `mapstructure:"public_key"`
 }
 
 // Forward is a destination for records, off this host.

@@ -66,13 +66,17 @@ var explain = map[string]string{
 
 	"metrics.file": "Textfile for node_exporter, rewritten whenever something was counted, in a folder that is there;\nlike /var/lib/node_exporter/textfile/cleanroom.prom. Empty: nothing is counted.",
 
-	"identity.issuer":  "Servers whose ID tokens are believed. A job's token for this audience gives facts.",
-	"identity.profile": "What production demands of a token. A job that names it, with CLEANROOM_IDENTITY, fails at\nonce with a token that production would refuse; so does one whose rule names it.",
-	"policy.file":      "File of rules, as [[rule]] tables, in place of [[policy.rule]] here.",
-	"policy.rule":      "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images, services and the keys of caches are bound by rules once a rule lists any. Files\nthat a rule's `warn` names are stored although the guard finds a secret in them. README has all keys.",
-	"provider":         "Where secrets come from: vault, store, oidc, aws, file or exec, with the table of that kind.",
-	"secret":           "What a job may ask for, with CLEANROOM_SECRETS: NAME, NAME; it gets it if a rule grants it.",
-	"audit.forward":    "Where records go besides the log on this host, as they are written: syslog (udp://, tcp://, tls://HOST:PORT\nor unix:///PATH) or otlp. What a destination has not got yet is kept by name.",
+	"identity.issuer":    "Servers whose ID tokens are believed. A job's token for this audience gives facts.",
+	"identity.profile":   "What production demands of a token. A job that names it, with CLEANROOM_IDENTITY, fails at\nonce with a token that production would refuse; so does one whose rule names it.",
+	"policy.file":        "File of rules, as [[rule]] tables, in place of [[policy.rule]] here.",
+	"policy.rule":        "What facts earn. The first rule whose `when` is true and that lists a thing grants it; a secret\nthat no rule grants is denied. Images, services and the keys of caches are bound by rules once a rule lists any. Files\nthat a rule's `warn` names are stored although the guard finds a secret in them. README has all keys.",
+	"provider":           "Where secrets come from: vault, store, oidc, aws, file or exec, with the table of that kind.",
+	"secret":             "What a job may ask for, with CLEANROOM_SECRETS: NAME, NAME; it gets it if a rule grants it.",
+	"audit.required":     "Refuse jobs on a host without an audit log (`cleanroom audit init` makes one).",
+	"audit.sign_command": "Program, with its arguments, that holds the key which signs the audit log: it reads on stdin what to sign\nand prints the Ed25519 signature (64 bytes, or base64). Empty: the key is a file.",
+	"audit.public_key":   "Public half of that key: PEM, or base64 of its 32 bytes.",
+	"audit.witness":      "Servers that cosign the log's checkpoints (C2SP tlog-witness), asked by `cleanroom reap`.",
+	"audit.forward":      "Where records go besides the log on this host, as they are written: syslog (udp://, tcp://, tls://HOST:PORT\nor unix:///PATH) or otlp. What a destination has not got yet is kept by name.",
 }
 
 // examples of the lists of tables; a test loads them together.
@@ -122,6 +126,10 @@ path = "database/creds/shop"
 [[secret.deliver]]
 as = "env"
 value = "postgresql://{{.username}}:{{.password | urlquery}}@db.example.com/shop"
+`,
+	"audit.witness": `[[audit.witness]]
+url = "https://witness.example.com"
+public_key = "witness.example.com+c3b4ae8e+BFICNyOFBcJq05UmRgFlz6nFkN7gHwB9m2qbjLUEdCvj"
 `,
 	"audit.forward": `[[audit.forward]]
 name = "siem"

@@ -19,7 +19,7 @@ func TestTableExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Identity.Issuers) != 1 || len(c.Identity.Profiles) != 1 || len(c.Policy.Rules) != 3 || len(c.Providers) != 1 || len(c.Secrets) != 1 || len(c.Audit.Forward) != 2 {
+	if len(c.Identity.Issuers) != 1 || len(c.Identity.Profiles) != 1 || len(c.Policy.Rules) != 3 || len(c.Providers) != 1 || len(c.Secrets) != 1 || len(c.Audit.Forward) != 2 || len(c.Audit.Witness) != 1 {
 		t.Fatalf("%+v", c)
 	}
 	want := Issuer{URL: "https://gitlab.example.com", Audience: "https://cleanroom.example.com", Algorithms: []string{"RS256"}, Skew: 30 * time.Second, KeysMaxAge: time.Hour}

@@ -8,6 +8,16 @@ import (
 )
 
 func (c *checker) audit(a Audit) {
+	if len(a.SignCommand) > 0 {
+		c.file("audit.sign_command", a.SignCommand[0])
+		c.check(a.SignCommand[0] != "", "audit.sign_command", a.SignCommand, "a program's absolute path and its arguments")
+	}
+	c.check((len(a.SignCommand) > 0) == (a.PublicKey != ""), "audit.public_key", a.PublicKey, "set together with audit.sign_command")
+	for i, w := range a.Witness {
+		at := fmt.Sprintf("audit.witness[%d].", i)
+		c.url(at+"url", w.URL)
+		c.check(strings.Count(w.PublicKey, "+") >= 2, at+"public_key", w.PublicKey, "as the witness publishes it: NAME+ID+KEY")
+	}
 	names(c, "audit.forward", a.Forward, func(f Forward) string { return f.Name })
 	for i, f := range a.Forward {
 		at := fmt.Sprintf("audit.forward[%d].", i)

@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -137,6 +138,24 @@ func (x *Executor) decided(ctx context.Context, room string, spec *sandbox.Spec,
 	spec.Found = func(p sandbox.Picture) {
 		g.line.Images = append(g.line.Images, record.Image{Role: string(p.Role), Name: unmasked(x.Call, p.Name), ID: p.ID, Digest: p.Digest})
 	}
+	return nil
+}
+
+// showCheckpoint prints the newest checkpoint of the audit log into the job's
+// log, folded: GitLab keeps that, off this host, so that each job bears witness
+// to all records before it.
+func (x *Executor) showCheckpoint() error {
+	if x.Audit == nil || x.Audit.Checkpoint == nil {
+		return nil
+	}
+	cp, err := x.Audit.Checkpoint()
+	if err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	now := time.Now().Unix() // as GitLab's documentation has sections
+	x.sayf("\x1b[0Ksection_start:%d:cleanroom_audit[collapsed=true]\r\x1b[0KAudit log: %d records", now, cp.Size)
+	fmt.Fprint(x.Out, cp.Block())
+	fmt.Fprintf(x.Out, "\x1b[0Ksection_end:%d:cleanroom_audit\r\x1b[0K\n", now)
 	return nil
 }
 

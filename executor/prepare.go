@@ -43,6 +43,9 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	began := time.Now()
 	defer x.reapBeside(ctx)()
 	x.sayf("Room %s, profile %s", name, spec.Profile)
+	if err := x.showCheckpoint(); err != nil {
+		return err
+	}
 	sealed, err := x.fetch(ctx, name, key, job, who, grants, spec.Deadline)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/audit/dossier"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/contract"
@@ -23,6 +24,8 @@ import (
 type Audit struct {
 	Log     dossier.Log
 	Version string // of this program
+	// Checkpoint is the newest one, for jobs' logs; nil: they show none.
+	Checkpoint func() (checkpoint.Checkpoint, error)
 }
 
 // head is a record of a kind, but for its body and its id.
@@ -36,16 +39,21 @@ func (a *Audit) head(kind record.Kind, command string) *record.Record {
 	return r
 }
 
-// Keep puts a record of what is no job into the log. What fill says makes its
-// id, together with the time.
+// Text is a record of what is no job. What fill says makes its id, together
+// with the time.
+func (a *Audit) Text(kind record.Kind, command string, fill func(*record.Record)) ([]byte, error) {
+	r := a.head(kind, command)
+	fill(r)
+	r.ID = record.MakeID(kind, r.At.UTC().Format(time.RFC3339Nano), strconv.Itoa(os.Getpid()))
+	return r.Encode()
+}
+
+// Keep puts a record of what is no job into the log.
 func (a *Audit) Keep(kind record.Kind, command string, fill func(*record.Record)) error {
 	if a == nil {
 		return nil
 	}
-	r := a.head(kind, command)
-	fill(r)
-	r.ID = record.MakeID(kind, r.At.UTC().Format(time.RFC3339Nano), strconv.Itoa(os.Getpid()))
-	text, err := r.Encode()
+	text, err := a.Text(kind, command, fill)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,17 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/record"
 )
 
-func auditCommand() *cobra.Command {
+func auditCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "What is kept of jobs, for auditors", Args: cobra.NoArgs}
-	c.AddCommand(auditSchema())
+	open := func(c *cobra.Command) (auditLog, error) {
+		l, cfg, err := g.openLedger()
+		return readLedger{l, c.Context(), ledger.Dir(cfg)}, err
+	}
+	c.AddCommand(auditList(open), auditReport(open), auditInit(g), auditKey(g), auditRotate(g), auditShow(g), auditProve(g), auditVerify(g), auditMatch(g), auditForward(g), auditSchema())
 	return c
 }
 

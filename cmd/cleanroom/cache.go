@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor"
+	"cleanroom/executor/audit/record"
 	"cleanroom/executor/cache"
 )
 
@@ -114,7 +116,9 @@ func cacheWipe(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			listed, _ := executor.Caches(cfg).List()
 			count, bytes, err := executor.Caches(cfg).Wipe(project)
+			err = errors.Join(err, g.tellWiped(c, cfg, project, listed, err))
 			switch {
 			case count > 0:
 				fmt.Fprintf(c.OutOrStdout(), "wiped %d %s, %s\n", count, word(count == 1, "cache", "caches"), sizes.BytesSize(float64(bytes)))
@@ -127,6 +131,23 @@ func cacheWipe(g *globals) *cobra.Command {
 	g.projectFlag(c, &project, "the project whose caches to wipe: its path, or number")
 	c.Flags().BoolVar(&all, "all", false, "wipe the caches of every project")
 	return c
+}
+
+// tellWiped has the audit log know which caches an admin wiped.
+func (g *globals) tellWiped(c *cobra.Command, cfg config.Config, project string, before []cache.Info, wrong error) error {
+	told := &record.Cache{}
+	for _, e := range before {
+		if project == "" || isProject(e, project) {
+			told.Caches = append(told.Caches, fmt.Sprintf("%s: %s (%s)", cmp.Or(e.Project, strconv.FormatInt(e.ProjectID, 10)), e.Key, e.Protection()))
+		}
+	}
+	if wrong != nil {
+		told.Left = []record.Item{{Kind: "cache", Name: "some of these", Why: wrong.Error()}}
+	}
+	if len(told.Caches) == 0 && wrong == nil {
+		return nil
+	}
+	return g.tell(c, cfg, record.OfCache, func(r *record.Record) { r.Cache = told })
 }
 
 // projectFlag is --project, of which shells complete the projects that have

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -74,7 +75,12 @@ func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	r = &executor.Reaper{Config: cfg, Engine: engine, Log: logrus.NewEntry(log), Out: c.OutOrStdout()}
+	entry := logrus.NewEntry(log)
+	audit, err := g.audit(cfg, entry)
+	if err != nil {
+		return nil, nil, errors.Join(err, engine.Close())
+	}
+	r = &executor.Reaper{Config: cfg, Engine: engine, Log: entry, Out: c.OutOrStdout(), Audit: audit}
 	return r, func() { engine.Close() }, nil
 }
 
@@ -99,7 +105,8 @@ func reapCommand(g *globals) *cobra.Command {
 		Use: "reap", Short: "End rooms whose job is over: revoke their leases, wipe them", Args: cobra.NoArgs,
 		Long: "End rooms whose job is over and that no cleanup has ended: their leases are revoked, and all of them is\n" +
 			"wiped. A job is over when its cleanup failed, the runner's process is gone, or its deadline (job timeout and an\n" +
-			"hour) has passed. What cannot be revoked now stays in the journal for the next time.",
+			"hour) has passed. What cannot be revoked now stays in the journal for the next time. Of the audit log, destinations\n" +
+			"and witnesses that were away get what they have not got yet.",
 		Example: "  cleanroom reap\n  cleanroom install-timer # has systemd call it",
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, done, err := g.reaper(c)
@@ -107,7 +114,7 @@ func reapCommand(g *globals) *cobra.Command {
 				return err
 			}
 			defer done()
-			return r.Reap(c.Context())
+			return errors.Join(r.Reap(c.Context()), publish(c.Context(), r.Config, r.Log))
 		},
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/config"
+	"cleanroom/executor/audit/record"
 	"cleanroom/executor/secret/store"
 )
 
@@ -110,6 +111,25 @@ func (s *stores) list() ([]store.Info, error) {
 	return st.List()
 }
 
+// tell has the audit log know of a change of a secret; version 0 is none.
+func (s *stores) tell(c *cobra.Command, action, name string, version int) error {
+	cfg, err := s.load()
+	if err != nil {
+		return err
+	}
+	change := &record.Change{Name: name, Provider: s.name, Action: action}
+	if all := storesOf(cfg); change.Provider == "" && len(all) > 0 { // of one file, whatever it is called
+		change.Provider = all[0].Name
+	}
+	if change.Provider == "" {
+		change.Provider = "store"
+	}
+	if version > 0 {
+		change.Version = strconv.Itoa(version)
+	}
+	return s.globals.tell(c, cfg, record.OfSecret, func(r *record.Record) { r.Secret = change })
+}
+
 // interruptible ends what a command started when the command is told to end.
 func interruptible(c *cobra.Command) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
@@ -171,6 +191,7 @@ func secretRotate(s *stores) *cobra.Command {
 					continue
 				}
 				fmt.Fprintf(c.OutOrStdout(), "%s: version %d is current\n", name, number)
+				failed = append(failed, s.tell(c, "rotated", name, number))
 			}
 			return errors.Join(failed...)
 		},
@@ -204,10 +225,12 @@ func secretRemove(s *stores) *cobra.Command {
 			if err := st.Remove(ctx, names...); err != nil {
 				return err
 			}
+			var failed []error
 			for _, name := range names {
 				fmt.Fprintf(c.OutOrStdout(), "%s: removed\n", name)
+				failed = append(failed, s.tell(c, "removed", name, 0))
 			}
-			return nil
+			return errors.Join(failed...)
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")

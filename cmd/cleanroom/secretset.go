@@ -146,7 +146,7 @@ func (s *stores) set(c *cobra.Command, name string, o *setFlags) error {
 	default:
 		fmt.Fprintf(c.OutOrStdout(), "%s: changed\n", name)
 	}
-	return nil
+	return s.tell(c, "set", name, number)
 }
 
 // change is what the flags say, but for the value.

@@ -105,6 +105,13 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 		fields["job"] = id
 	}
 	x := &executor.Executor{Config: cfg, Call: call, Log: log.WithFields(fields), Out: c.OutOrStdout(), Version: version}
+	if x.Audit, err = g.audit(cfg, x.Log); err != nil {
+		if name != "cleanup" {
+			return err
+		}
+		wrong = errors.Join(wrong, err) // the room is wiped, and stays on the books
+		x.Audit = &executor.Audit{Log: noLog{err}, Version: version}
+	}
 	ctx := c.Context()
 	if name == "cleanup" { // whatever becomes of the runner, a wipe goes on to its end
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)

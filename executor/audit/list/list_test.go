@@ -56,7 +56,7 @@ func sample(t testing.TB) Log {
 	add(record.Record{Kind: record.OfPolicy, By: record.By{Command: "prepare", User: "gitlab-runner"}, Policy: &record.Policy{After: strings.Repeat("0d", 32), Added: []string{"a", "b", "c", "d", "e", "f", "g", "h"}, Removed: []string{"old"}, Moved: true}})
 	add(record.Record{Kind: record.OfConfig, By: record.By{Command: "prepare", User: "gitlab-runner"}, Config: &record.Config{After: strings.Repeat("0d", 32), Sections: []string{"images"}}})
 	add(record.Record{Kind: record.OfSecret, By: record.By{Command: "secret rotate", User: "root"}, Secret: &record.Change{Name: "npm", Provider: "store", Action: "rotated", Version: "4"}})
-	add(record.Record{Kind: record.OfCache, By: record.By{Command: "cache wipe", UID: 0}, Cache: &record.Cache{Volumes: []string{"cleanroom-cache-1"}, Left: []record.Item{{Kind: "volume", Name: "cleanroom-cache-2", Why: "a room uses it"}}}})
+	add(record.Record{Kind: record.OfCache, By: record.By{Command: "cache wipe", UID: 0}, Cache: &record.Cache{Caches: []string{"cleanroom-cache-1"}, Left: []record.Item{{Kind: "volume", Name: "cleanroom-cache-2", Why: "a room uses it"}}}})
 	add(record.Record{Kind: record.OfKey, By: record.By{Command: "audit rotate", User: "root"}, Key: &record.Key{Before: "ci-1+1234abcd+AAAA", After: "ci-1+5678abcd+BBBB", Signer: "file"}})
 	return of(all...)
 }

@@ -58,9 +58,9 @@ func OfChange(c *record.Change) string {
 	return says
 }
 
-// OfCache is which volumes were wiped.
+// OfCache is which caches were wiped.
 func OfCache(c *record.Cache) string {
-	return join("wiped "+names(c.Volumes), Items("left: ", c.Left))
+	return join("wiped "+names(c.Caches), Items("left: ", c.Left))
 }
 
 func ofJob(j *record.Job) string {

@@ -44,8 +44,8 @@ func (p *page) change(r *record.Record) {
 			p.line("version", plain(r.Secret.Version))
 		}
 	case r.Cache != nil:
-		told(fmt.Sprintf("Caches were wiped: %d", len(r.Cache.Volumes)))
-		for _, v := range r.Cache.Volumes {
+		told(fmt.Sprintf("Caches were wiped: %d", len(r.Cache.Caches)))
+		for _, v := range r.Cache.Caches {
 			p.line("removed", plain(v))
 		}
 		for _, i := range r.Cache.Left {

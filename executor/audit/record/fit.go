@@ -101,7 +101,7 @@ func (r *Record) lists() (all []named) {
 		all = append(all, named{name: "policy.changed", list: &p.Changed}, named{name: "policy.added", list: &p.Added}, named{name: "policy.removed", list: &p.Removed})
 	}
 	if c := r.Cache; c != nil {
-		all = append(all, named{name: "cache.volumes", list: &c.Volumes}, named{name: "cache.left", list: &c.Left})
+		all = append(all, named{name: "cache.caches", list: &c.Caches}, named{name: "cache.left", list: &c.Left})
 	}
 	return all
 }

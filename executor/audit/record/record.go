@@ -106,10 +106,10 @@ type Change struct {
 	Version  string `json:"version,omitempty" max:"200"` // the one made, or destroyed
 }
 
-// Cache is a wipe of cache volumes.
+// Cache is a wipe of caches.
 type Cache struct {
-	Volumes []string `json:"volumes,omitempty" max:"1000,200"`
-	Left    []Item   `json:"left,omitempty" max:"1000"`
+	Caches []string `json:"caches,omitempty" max:"1000,200"` // project and key
+	Left   []Item   `json:"left,omitempty" max:"1000"`
 }
 
 // Key is a change of the key that signs the log.

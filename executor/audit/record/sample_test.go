@@ -40,7 +40,7 @@ func samples() map[string]*Record {
 	secret.Secret = &Change{Name: "npm", Provider: "store", Action: "rotated", Version: "4"}
 	all["secret"] = secret
 	cache := head(OfCache, "cache wipe")
-	cache.Cache = &Cache{Volumes: []string{"cleanroom-cache-1-p2-protected"}, Left: []Item{{"volume", "cleanroom-cache-1-p3-protected", "a room uses it"}}}
+	cache.Cache = &Cache{Caches: []string{"shop/items: deps-protected"}, Left: []Item{{"cache", "shop/items: old-protected", "the disk is broken"}}}
 	all["cache"] = cache
 	key := head(OfKey, "audit rotate")
 	key.Key = &Key{Before: "ci-1+1234abcd+AAAA", After: "ci-1+5678abcd+BBBB", Signer: "file"}

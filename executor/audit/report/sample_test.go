@@ -62,7 +62,7 @@ func sampleLog(jobs int, from, to time.Time) []*record.Record {
 			})
 		case 3:
 			g.add("cache wipe", func(r *record.Record) {
-				r.Kind, r.By.User, r.Cache = record.OfCache, "root", &record.Cache{Volumes: []string{"cleanroom-cache-1-p12-protected"}}
+				r.Kind, r.By.User, r.Cache = record.OfCache, "root", &record.Cache{Caches: []string{"cleanroom-cache-1-p12-protected"}}
 			})
 		}
 	}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cleanroom/executor"
+	"cleanroom/executor/audit/ledger"
+	"cleanroom/executor/audit/record"
+)
+
+// signTime bounds a command that signs by hand: a token may want to be touched.
+const signTime = 2 * time.Minute
+
+func auditInit(g *globals) *cobra.Command {
+	var origin string
+	c := &cobra.Command{
+		Use: "init", Short: "Make this host's audit log and the key that signs it", Args: cobra.NoArgs,
+		Long: "Make the audit log, in data_dir/audit. From then on each job has its record there. The key that signs the log is\n" +
+			"a new file of mode 0600 beside it, or is behind audit.sign_command (a TPM, an HSM, a cloud's KMS).\n\n" +
+			"The public key is printed: keep it off this host. Who has it can verify the log, and each record of it, without\n" +
+			"believing the host. The origin is the log's name, for good; it should be one that no other log has.",
+		Example: "  cleanroom audit init\n  cleanroom audit init --origin ci.example.com/runner-7 | ssh auditor 'cat > runner-7.key'",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := g.load()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), signTime)
+			defer cancel()
+			l, err := ledger.Init(ctx, cfg, origin, func(origin, vkey string) ([]byte, error) {
+				return (&executor.Audit{Version: version}).Text(record.OfBegun, "audit init", func(r *record.Record) {
+					r.Begun = &record.Begun{Origin: origin, Key: vkey}
+				})
+			})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "audit log %s begins in %s; keep its public key off this host:\n", l.Keys().Origin(), ledger.Dir(cfg))
+			fmt.Fprintln(c.OutOrStdout(), l.Keys().First)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&origin, "origin", ledger.DefaultOrigin(), "name of the log")
+	return c
+}
+
+func auditRotate(g *globals) *cobra.Command {
+	var oldCommand []string
+	var oldPublic string
+	c := &cobra.Command{
+		Use: "rotate-key", Short: "Have the audit log signed by another key from now on", Args: cobra.NoArgs,
+		Long: "Have the audit log signed by a new key: a new file, or, with audit.sign_command, the one that this command has.\n" +
+			"The change is a record of the log and is signed by both keys, so that whoever has the first public key can still\n" +
+			"verify everything. A file's old private key is destroyed.\n\n" +
+			"Where a command had the old key, name it: it is asked once more.",
+		Example: "  cleanroom audit rotate-key\n" +
+			"  cleanroom audit rotate-key --old-command /usr/local/bin/kms-sign --old-command key-1 --old-public-key 'MCowBQ...'",
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, cfg, err := g.openLedger()
+			if err != nil {
+				return err
+			}
+			if (len(oldCommand) > 0) != (oldPublic != "") {
+				return errors.New("--old-command and --old-public-key belong together")
+			}
+			old := cfg
+			old.Audit.SignCommand, old.Audit.PublicKey = oldCommand, oldPublic
+			ctx, cancel := context.WithTimeout(c.Context(), signTime)
+			defer cancel()
+			after, err := l.Rotate(ctx, old, func(before, after, where string) ([]byte, error) {
+				return (&executor.Audit{Version: version}).Text(record.OfKey, "audit rotate-key", func(r *record.Record) {
+					r.Key = &record.Key{Before: before, After: after, Signer: where}
+				})
+			})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(c.ErrOrStderr(), "the audit log is signed by a new key, which the old one vouches for:")
+			fmt.Fprintln(c.OutOrStdout(), after)
+			return nil
+		},
+	}
+	c.Flags().StringArrayVar(&oldCommand, "old-command", nil, "program that has the old key, then each of its arguments (repeated)")
+	c.Flags().StringVar(&oldPublic, "old-public-key", "", "public half of the old key")
+	return c
+}
+
+func auditKey(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "key", Short: "Print the log's first public key, by which all of it can be verified", Args: cobra.NoArgs,
+		Example: "  cleanroom audit key > runner-7.key",
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, _, err := g.openLedger()
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(c.OutOrStdout(), l.Keys().First+"\n")
+			return err
+		},
+	}
+}

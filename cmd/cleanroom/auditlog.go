@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"cleanroom/config"
+	"cleanroom/executor"
+	"cleanroom/executor/audit/forward"
+	"cleanroom/executor/audit/ledger"
+	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/report"
+	"cleanroom/executor/audit/verify"
+)
+
+// audit is where records go; nil on a host that keeps no log. What is
+// forwarded is sent by a process that outlives this one.
+func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit, error) {
+	l, err := ledger.Open(c)
+	switch {
+	case errors.Is(err, ledger.ErrNoLog) && !c.Audit.Required:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	a := &executor.Audit{Log: l, Version: version, Checkpoint: l.Checkpoint}
+	if len(c.Audit.Forward) > 0 {
+		a.Log = forwarding{l, func() {
+			if err := g.forwardBeside(); err != nil {
+				report.WithError(err).Error("audit: records are not forwarded now: `cleanroom reap` does it")
+			}
+		}}
+	}
+	return a, nil
+}
+
+// noLog is a log that cannot be used: what has to be in it before a room is off
+// the books keeps it there.
+type noLog struct{ error }
+
+func (n noLog) Append([]byte) (int64, error) { return 0, n.error }
+
+// forwarding is a log of which each new record is sent on.
+type forwarding struct {
+	*ledger.Ledger
+	after func()
+}
+
+func (f forwarding) Append(text []byte) (int64, error) {
+	index, err := f.Ledger.Append(text)
+	if err == nil {
+		f.after()
+	}
+	return index, err
+}
+
+func (g *globals) forwardBeside() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := []string{"audit", "forward", "--detached"}
+	if g.config != "" {
+		args = append(args, "--config", g.config)
+	}
+	return forward.Detach(self, args, os.Environ())
+}
+
+// tell puts a record of what an admin did into the log, if there is one.
+func (g *globals) tell(c *cobra.Command, cfg config.Config, kind record.Kind, fill func(*record.Record)) error {
+	a, err := g.audit(cfg, logrus.NewEntry(logrus.StandardLogger()))
+	if err == nil {
+		err = a.Keep(kind, c.CommandPath()[len("cleanroom "):], fill)
+	}
+	if err != nil {
+		return fmt.Errorf("it is done, but the audit log does not know of it: %w", err)
+	}
+	return nil
+}
+
+// openLedger is the log that a command reads.
+func (g *globals) openLedger() (*ledger.Ledger, config.Config, error) {
+	cfg, err := g.load()
+	if err != nil {
+		return nil, cfg, err
+	}
+	l, err := ledger.Open(cfg)
+	return l, cfg, err
+}
+
+// publishTime bounds what reap sends to other hosts.
+const publishTime = time.Minute
+
+// publish sends what other hosts have not got yet of the log, if there is one.
+func publish(ctx context.Context, cfg config.Config, report *logrus.Entry) error {
+	l, err := ledger.Open(cfg)
+	if errors.Is(err, ledger.ErrNoLog) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	return l.Publish(ctx, version, report)
+}
+
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// readLedger is the log as reports read it.
+type readLedger struct {
+	*ledger.Ledger
+	ctx context.Context
+	dir string
+}
+
+func (r readLedger) Verify() (report.Head, error) {
+	if err := r.Finish(r.ctx); err != nil {
+		return report.Head{}, err
+	}
+	found, err := verify.Log(r.ctx, r.dir, verify.Options{Record: wellFormed})
+	if err != nil {
+		return report.Head{}, err
+	}
+	head := report.Head{Origin: found.Checkpoint.Origin, Size: found.Checkpoint.Size, Root: found.Checkpoint.Root.String(),
+		Verification: report.Verification{Checked: true, Against: "its own keys and checkpoint, on the host itself"}}
+	for _, f := range found.Findings {
+		head.Wrong = append(head.Wrong, f.Error())
+	}
+	return head, nil
+}

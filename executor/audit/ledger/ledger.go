@@ -1,0 +1,271 @@
+// Package ledger is this host's audit log as the configuration has it: where
+// it stands, which key signs, and how a record is added and found again.
+//
+// What it promises: a host without a log is told from one whose log cannot be
+// used; a record is in the log when Append returns; nothing that is asked here
+// waits for another host.
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"cleanroom/config"
+	"cleanroom/executor/audit/checkpoint"
+	"cleanroom/executor/audit/forward"
+	"cleanroom/executor/audit/key"
+	"cleanroom/executor/audit/log"
+	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/tree"
+	"cleanroom/executor/audit/witness"
+)
+
+// ErrNoLog is a host that keeps no audit log.
+var ErrNoLog = errors.New("this host has no audit log: make one with `cleanroom audit init`")
+
+// appendTime bounds one append: other processes', the disk, a signing command.
+const appendTime = 30 * time.Second
+
+// Dir is the folder of the log.
+func Dir(c config.Config) string { return filepath.Join(c.DataDir, "audit", "log") }
+
+func keyFile(c config.Config) string { return filepath.Join(c.DataDir, "audit", "key") }
+
+// Ledger is the log and its key.
+type Ledger struct {
+	*log.Log
+	config config.Config
+}
+
+// Open opens the log. ErrNoLog; what else log.Open says.
+func Open(c config.Config) (*Ledger, error) {
+	l, err := log.Open(Dir(c))
+	if errors.Is(err, tree.ErrNoLog) {
+		return nil, ErrNoLog
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	return &Ledger{l, c}, nil
+}
+
+// DefaultOrigin names this host's log, where the admin does not.
+func DefaultOrigin() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "localhost"
+	}
+	return strings.ToLower(name) + "/cleanroom"
+}
+
+// Init makes the log and, unless a command has it, its key. begun makes the
+// log's first record.
+func Init(ctx context.Context, c config.Config, origin string, begun func(origin, vkey string) ([]byte, error)) (*Ledger, error) {
+	if _, err := Open(c); !errors.Is(err, ErrNoLog) {
+		return nil, errors.Join(fmt.Errorf("%w: in %s", tree.ErrExists, Dir(c)), err)
+	}
+	signer, err := newSigner(ctx, c, keyFile(c), origin)
+	if errors.Is(err, key.ErrExists) { // an init that was cut short
+		signer, err = key.Load(keyFile(c))
+		if err == nil && signer.Name() != origin {
+			return nil, fmt.Errorf("%w: the key in %s is for %s: give --origin %[3]s, or move the key away", key.ErrExists, keyFile(c), signer.Name())
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	made, err := log.Init(ctx, Dir(c), signer)
+	if err != nil {
+		return nil, err
+	}
+	first, err := begun(origin, signer.VKey())
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{made, c}
+	_, err = l.Append(first)
+	return l, err
+}
+
+// newSigner is a new key in a file, or the one that the command has now.
+func newSigner(ctx context.Context, c config.Config, file, origin string) (*key.Signer, error) {
+	if len(c.Audit.SignCommand) == 0 {
+		return key.Create(file, origin)
+	}
+	return command(c).Signer(ctx, origin)
+}
+
+func command(c config.Config) key.Command {
+	return key.Command{Argv: c.Audit.SignCommand, Public: c.Audit.PublicKey}
+}
+
+// source gives the key that the log wants.
+func (l *Ledger) source(ctx context.Context) key.Source {
+	if len(l.config.Audit.SignCommand) == 0 {
+		return key.File(keyFile(l.config))
+	}
+	return command(l.config).Source(ctx)
+}
+
+// Append adds a record and has it forwarded, which nobody waits for.
+func (l *Ledger) Append(text []byte) (index int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), appendTime)
+	defer cancel()
+	done, err := l.Log.Append(ctx, l.source(ctx), text)
+	if err != nil && !errors.Is(err, tree.ErrUnfinished) { // that one is in the log all the same
+		return 0, fmt.Errorf("audit log: %w", err)
+	}
+	return done.Index, nil
+}
+
+// Rotate has another key sign from now on: a new one, or the one that the
+// signing command has now. told makes the record that says so. The old key is
+// needed once more: the file's, or, when the log moves from a command to
+// another one, that of old.
+func (l *Ledger) Rotate(ctx context.Context, old config.Config, told func(before, after, where string) ([]byte, error)) (after string, err error) {
+	c := l.config
+	where, next := "file", keyFile(c)+key.Next
+	if len(c.Audit.SignCommand) > 0 {
+		where = "command"
+	}
+	signer, err := newSigner(ctx, c, next, l.Keys().Origin())
+	if errors.Is(err, key.ErrExists) { // a rotation that was cut short before the log knew
+		signer, err = key.Load(next)
+	}
+	if err != nil {
+		return "", err
+	}
+	text, err := told(l.Keys().Current(), signer.VKey(), where)
+	if err != nil {
+		return "", err
+	}
+	if _, err := l.Log.Rotate(ctx, (&Ledger{l.Log, old}).source(ctx), signer, text); err != nil {
+		return "", fmt.Errorf("audit log: %w", err)
+	}
+	if where == "file" {
+		return signer.VKey(), key.Promote(keyFile(c))
+	}
+	return signer.VKey(), nil
+}
+
+// Size is how many records there are.
+func (l *Ledger) Size() (int64, error) {
+	cp, err := l.Checkpoint()
+	return cp.Size, err
+}
+
+// Find looks for a record by its id, from an index on.
+func (l *Ledger) Find(id string, from int64) (index int64, found bool, err error) {
+	cp, err := l.newest()
+	if err != nil {
+		return 0, false, err
+	}
+	errFound := errors.New("found")
+	want := []byte(`"id":"` + id + `"`)
+	err = l.Each(cp, from, func(i int64, text []byte) error {
+		if !bytes.Contains(text, want) {
+			return nil
+		}
+		if r, err := record.Decode(text); err == nil && r.ID == id {
+			index, found = i, true
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && err != errFound {
+		return 0, false, fmt.Errorf("audit log: %w", err)
+	}
+	return index, found, nil
+}
+
+// newest finishes what a crash left, and gives the checkpoint of all there is.
+func (l *Ledger) newest() (checkpoint.Checkpoint, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), appendTime)
+	defer cancel()
+	if err := l.Finish(ctx); err != nil {
+		return checkpoint.Checkpoint{}, fmt.Errorf("audit log: %w", err)
+	}
+	return l.Checkpoint()
+}
+
+// Records hands over all records, each proved to be in the newest checkpoint.
+func (l *Ledger) Records(yield func(index int64, text []byte) error) error {
+	cp, err := l.newest()
+	if err != nil {
+		return err
+	}
+	return l.Each(cp, 0, yield)
+}
+
+// Witnesses are those that the configuration names.
+func Witnesses(c config.Config) (all []witness.Witness) {
+	for _, w := range c.Audit.Witness {
+		all = append(all, witness.Witness{URL: w.URL, Public: w.PublicKey})
+	}
+	return all
+}
+
+// Forwarder sends the log's records to where the configuration wants them.
+func (l *Ledger) Forwarder(version string, report *logrus.Entry) *forward.Forwarder {
+	return &forward.Forwarder{Destinations: l.config.Audit.Forward, Dir: filepath.Join(l.config.DataDir, "audit", "forward"),
+		Origin: l.Keys().Origin(), Log: forwarded{l}, Version: version, Report: report}
+}
+
+// Publish sends to other hosts what they have not got yet: records, and the
+// newest checkpoint to witnesses. It ends when ctx does.
+func (l *Ledger) Publish(ctx context.Context, version string, report *logrus.Entry) error {
+	failed := []error{nil}
+	if len(l.config.Audit.Forward) > 0 {
+		failed[0] = l.Forwarder(version, report).Run(ctx)
+	}
+	for _, w := range Witnesses(l.config) {
+		if err := w.Show(ctx, l.Log); err != nil && !errors.Is(err, witness.ErrBusy) {
+			failed = append(failed, fmt.Errorf("witness %s: %w", w.URL, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// forwarded is the log as a forwarder reads it.
+type forwarded struct{ *Ledger }
+
+func (f forwarded) Size(ctx context.Context) (int64, error) {
+	if err := f.Finish(ctx); err != nil {
+		return 0, err
+	}
+	return f.Ledger.Size()
+}
+
+func (f forwarded) Read(ctx context.Context, from int64) iter.Seq2[forward.Record, error] {
+	return func(yield func(forward.Record, error) bool) {
+		errEnough := errors.New("enough")
+		cp, err := f.Checkpoint()
+		if err == nil {
+			err = f.Each(cp, from, func(i int64, text []byte) error {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				one := forward.Record{Index: i, Body: bytes.Clone(text)}
+				if r, err := record.Decode(text); err == nil {
+					one.Time = r.At
+				}
+				if !yield(one, nil) {
+					return errEnough
+				}
+				return nil
+			})
+		}
+		if err != nil && err != errEnough {
+			yield(forward.Record{}, err)
+		}
+	}
+}
