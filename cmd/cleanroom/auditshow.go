@@ -200,7 +200,7 @@ func showMatch(out io.Writer, r match.Report) error {
 			}
 		case match.Missing:
 			says = fmt.Sprintf("MISSING: it should begin at byte %d of the log", s.At)
-		case match.Beyond:
+		case match.Cut:
 			says = fmt.Sprintf("beyond the runner's limit of %d bytes", r.Limit)
 		case match.Unknown:
 			says = "unknown: the record has no hash of it"

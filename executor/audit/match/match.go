@@ -39,7 +39,7 @@ const (
 	Same    State = "same"
 	Changed State = "changed"
 	Missing State = "missing" // nothing of it is there
-	Beyond  State = "beyond"  // the runner's limit: what is there is as it was
+	Cut     State = "cut"     // the log ends before it does: at the runner's limit, or as the job was canceled
 	Unknown State = "unknown" // the record has no hash
 )
 
@@ -49,7 +49,7 @@ type Found struct {
 	State State  `json:"state"`
 	Bytes int64  `json:"bytes"` // by the record
 	// Good bytes of a changed output are as they were; the first that is not
-	// is before Until. What is Beyond begins after Good at the earliest.
+	// is before Until. Of one that is Cut so many are there for certain.
 	Good  int64 `json:"good"`
 	Until int64 `json:"until,omitempty"`
 	// At is where it begins in the log, a byte; of a missing one where it
@@ -117,10 +117,10 @@ func Match(log []byte, stages []record.Stage) (Report, error) {
 	if n := work.rest(); n.Bytes > 0 {
 		r.Added = append(r.Added, n)
 	}
-	within := false // the limit: what stands before something that is there was not cut
+	within := false // what stands before something that is there was not cut
 	for i := range slices.Backward(r.Stages) {
 		switch s := &r.Stages[i]; {
-		case s.State == Beyond && within:
+		case s.State == Cut && within:
 			s.State, s.Until = Changed, s.Bytes
 		case s.Good > 0 && stages[i].Container != "":
 			within = true
@@ -136,7 +136,7 @@ type finder struct {
 	limit  int64
 	at     int
 	loose  bool // what follows may be the rest of an output that was not found
-	beyond bool // of outputs the log has no more
+	cut    bool // the log has ended
 	work   int  // bytes hashed
 }
 
@@ -156,8 +156,8 @@ func (f *finder) stage(s record.Stage) (found Found, added Added) {
 	found.At, found.Good = f.text.in(best.at), best.good
 	if !ok {
 		switch {
-		case f.limit > 0 && (best.end || f.beyond):
-			found.State, f.beyond = Beyond, true
+		case f.cut || best.end && (f.strict || f.limit > 0 || best.good > 0):
+			found.State, f.cut = Cut, true
 		case best.good == 0 && (best.end || !f.strict): // else something else is in its place
 			found.State = Missing
 		default:

@@ -221,7 +221,7 @@ func TestLimit(t *testing.T) {
 		for _, limit := range []int{20_000, 20_001, 50_000} {
 			log, stages := run(t, headers, limit, scripts)
 			r := mustMatch(t, log, stages)
-			if r.Holds() || r.Limit != int64(limit) || r.Stages[0].State != Same || r.Stages[1].State != Beyond || r.Stages[2].State != Beyond {
+			if r.Holds() || r.Limit != int64(limit) || r.Stages[0].State != Same || r.Stages[1].State != Cut || r.Stages[2].State != Cut {
 				t.Errorf("limit %d: %+v", limit, r)
 			}
 			if r.Stages[1].Good < int64(limit/4) {
@@ -237,6 +237,22 @@ func TestLimit(t *testing.T) {
 		log, stages := run(t, headers, 0, []script{{"step_script", []string{"a", words, "b\n", words}}})
 		if r := mustMatch(t, log, stages); !r.Holds() || r.Limit != 0 {
 			t.Errorf("the words: %+v", r)
+		}
+	})
+}
+
+// GitLab takes no more of the log of a job that is canceled.
+func TestCanceled(t *testing.T) {
+	both(t, func(t *testing.T, headers bool) {
+		log, stages := run(t, headers, 0, []script{{"get_sources", lines("source %d\n", 5)}, {"step_script", lines("a line of some test %d\n", 100)}})
+		end := bytes.Index(log, []byte("test 60"))
+		r := mustMatch(t, log[:end], stages)
+		if r.Holds() || r.Stages[0].State != Same || r.Stages[1].State != Cut || r.Stages[1].Good < 500 {
+			t.Errorf("%+v", r)
+		}
+		bad := bytes.Replace(log[:end], []byte("test 2\n"), []byte("test 3\n"), 1)
+		if r := mustMatch(t, bad, stages); r.Stages[1].State == Same || r.Stages[1].State == Cut {
+			t.Errorf("and changed: %+v", r)
 		}
 	})
 }
