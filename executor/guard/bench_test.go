@@ -3,7 +3,9 @@ package guard
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -42,7 +44,9 @@ func words(n int) string {
 	return b.String()[:n]
 }
 
-func benchSearch(b *testing.B, files ...string) {
+func benchSearch(b *testing.B, files ...string) { benchSum(b, false, files...) }
+
+func benchSum(b *testing.B, sum bool, files ...string) {
 	g := benchGuard(b)
 	size := 0
 	for _, f := range files {
@@ -52,7 +56,11 @@ func benchSearch(b *testing.B, files ...string) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for _, f := range files {
-			if err := g.Search(context.Background(), "f", strings.NewReader(f), int64(len(f)), func(f Finding) { b.Error(f) }); err != nil {
+			var h hash.Hash
+			if sum {
+				h = sha256.New()
+			}
+			if err := g.SearchSum(context.Background(), "f", strings.NewReader(f), int64(len(f)), func(f Finding) { b.Error(f) }, h); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -77,13 +85,21 @@ func BenchmarkSearchPlain(b *testing.B) {
 	})
 }
 
-func BenchmarkSearchSmall(b *testing.B) {
+func BenchmarkSearchSmall(b *testing.B) { benchSearch(b, small()...) }
+
+func small() (files []string) {
 	all := words(64 << 20)
-	var files []string
 	for at := 0; at+8<<10 <= len(all); at += 8 << 10 {
 		files = append(files, all[at:][:8<<10])
 	}
-	benchSearch(b, files...)
+	return files
+}
+
+// BenchmarkSearchSum is what a job with provenance takes.
+func BenchmarkSearchSum(b *testing.B) {
+	b.Run("text", func(b *testing.B) { benchSum(b, true, strings.Repeat(words(4<<20), 64)) })
+	b.Run("zeros", func(b *testing.B) { benchSum(b, true, string(make([]byte, 256<<20))) })
+	b.Run("small", func(b *testing.B) { benchSum(b, true, small()...) })
 }
 
 // packed counts what is unpacked.

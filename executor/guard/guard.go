@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"hash"
 	"io"
 	"strconv"
 	"strings"
@@ -51,8 +52,16 @@ type Finding struct {
 // finding: at most 20, then one that says so. What could not be looked into is
 // said once for each reason. The error is the reader's or the context's.
 func (g *Guard) Search(ctx context.Context, path string, r io.ReaderAt, size int64, found func(Finding)) error {
+	return g.SearchSum(ctx, path, r, size, found, nil)
+}
+
+// SearchSum is Search, and writes to sum what it scans of the file itself: each
+// byte once, in order, the very bytes that were scanned. It writes from another
+// goroutine, but not after it has returned. That is the whole file, unless
+// there is an error or there were too many findings to go on.
+func (g *Guard) SearchSum(ctx context.Context, path string, r io.ReaderAt, size int64, found func(Finding), sum hash.Hash) error {
 	s := &search{
-		g: g, ctx: ctx, path: path, found: found,
+		g: g, ctx: ctx, path: path, found: found, sum: sum,
 		left: g.o.work(size), dictionary: maxDictionary, held: maxHeld, told: map[string]bool{},
 		levels: g.idle.Get().(*levels),
 	}

@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 	"reflect"
 	"strings"
@@ -37,13 +39,24 @@ func searchAll(t testing.TB, b []byte, o Options) []string { return searchWith(t
 
 func searchWith(t testing.TB, m *redact.Matcher, b []byte, o Options) (all []string) {
 	t.Helper()
-	err := New(m, o).Search(context.Background(), "f", bytes.NewReader(b), int64(len(b)), func(f Finding) {
+	sum := sha256.New()
+	err := New(m, o).SearchSum(context.Background(), "f", bytes.NewReader(b), int64(len(b)), func(f Finding) {
 		all = append(all, strings.TrimPrefix(f.Error(), "f, "))
-	})
+	}, sum)
 	if err != nil {
 		t.Fatal(err)
 	}
+	summed(t, b, sum, len(all) > maxFindings)
 	return all
+}
+
+// summed expects the hash of the whole file, whatever archives are in it,
+// unless there was too much to find.
+func summed(t testing.TB, b []byte, sum hash.Hash, ended bool) {
+	t.Helper()
+	if want := sha256.Sum256(b); !ended && !bytes.Equal(sum.Sum(nil), want[:]) {
+		t.Errorf("the hash of %d bytes is not that of the file", len(b))
+	}
 }
 
 func must[T any](v T, err error) T {

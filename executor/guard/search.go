@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"hash"
 	"io"
 	"slices"
 
@@ -22,6 +23,7 @@ type search struct {
 	ctx   context.Context
 	path  string
 	found func(Finding)
+	sum   hash.Hash // nil: nobody asks for it
 
 	left       int64 // what may still be unpacked
 	dictionary int   // and what memory there still is for dictionaries

@@ -72,10 +72,34 @@ func (c *source) more() bool {
 		c.s.spend(int64(n))
 	}
 	if from <= c.seen && c.end() > c.seen {
-		c.scan.Feed(c.buf[c.seen-c.base:], c.note)
+		fresh := c.buf[c.seen-c.base:]
+		wait := c.summed(fresh)
+		c.scan.Feed(fresh, c.note)
+		wait()
 		c.seen = c.end()
 	}
 	return n > 0
+}
+
+// besides is from how many bytes on a goroutine costs less than it saves.
+const besides = 32 << 10
+
+// summed hashes what is being scanned. The scan and the hash take about as
+// long as each other, and neither writes to it: they go on side by side.
+func (c *source) summed(p []byte) (wait func()) {
+	switch {
+	case !c.top || c.s.sum == nil:
+		return func() {}
+	case len(p) < besides:
+		c.s.sum.Write(p)
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.s.sum.Write(p)
+	}()
+	return func() { <-done }
 }
 
 // room makes some in buf: it forgets what was passed, or gets a larger one.
