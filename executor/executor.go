@@ -4,6 +4,7 @@
 package executor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,11 @@ type Executor struct {
 	Out     io.Writer     // the job's log; at the config stage, the answer to the runner
 	Version string
 	Audit   *Audit // nil: no record is kept
+
+	// Attest, unless nil, is told what an upload of artifacts will store, when
+	// the guard has let it pass and before it is stored. Its error ends the
+	// stage. If it is nil nothing is hashed.
+	Attest func(context.Context, Upload) error
 
 	counts []metrics.Change // until the stage ends
 	gather gatherer         // for the job's record

@@ -56,6 +56,7 @@ func (x *Executor) guarded(stage string, sealed *secret.Sealed) (*sandbox.Store,
 		return nil, err
 	}
 	s.what = whatOf(stored)
+	s.digests = x.digests(stage, dir, stored)
 	choose := func(env []byte) (sets []sandbox.FileSet, writes []string) {
 		s.stored = x.Call.Expand(stored, env)
 		for _, one := range s.stored {
@@ -101,6 +102,7 @@ type search struct {
 	// been: paths are those of their members, and what may pass was told.
 	archives bool
 	stored   []contract.Stored // as the uploader takes it
+	digests  *digests          // nil: nobody asks for them
 
 	files, bytes              int64
 	found, unsearched, waived int
@@ -114,6 +116,7 @@ func (s *search) begin() (end func()) {
 	s.x.gather.line.Guard = nil
 	s.began = time.Now()
 	s.lastSay = s.began
+	s.digests.begin()
 	return func() {
 		debug.SetMemoryLimit(limit)
 		s.x.count(metrics.Findings.Add(metrics.Refused, s.found+s.unsearched), metrics.Findings.Add(metrics.Warned, s.waived))
@@ -151,7 +154,7 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 	}
 	if s.files == 0 {
 		s.x.sayf("Guard: no file to search")
-		return nil
+		return s.attest(ctx)
 	}
 	says, plural := "no secret", "s"
 	if s.waived > 0 {
@@ -161,7 +164,7 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 		plural = ""
 	}
 	s.x.sayf("Guard: %s in %d file%s, %s (%.1f s)", says, s.files, plural, units.BytesSize(float64(s.bytes)), time.Since(s.began).Seconds())
-	return nil
+	return s.attest(ctx)
 }
 
 // caches searches the very archives that are to be kept: what made them runs
@@ -200,10 +203,16 @@ func (s *search) file(ctx context.Context, files sandbox.Files, e sandbox.Entry)
 	if err != nil {
 		return fmt.Errorf("search for secrets: %w", err)
 	}
-	err = s.guard.Search(ctx, e.Path, f, e.Size, s.tell)
+	sum := s.digests.newSum()
+	holds := false // a secret, which may be let through
+	err = s.guard.SearchSum(ctx, e.Path, f, e.Size, func(found guard.Finding) {
+		holds = holds || found.Secret != ""
+		s.tell(found)
+	}, sum)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("search for secrets: %w", err)
 	}
+	s.digests.add(e.Path, s.stored, sum, holds)
 	return nil
 }
 

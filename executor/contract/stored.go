@@ -42,6 +42,9 @@ func CachesIn(stage string) bool {
 	return stage == StageRestoreCache || strings.HasPrefix(stage, archivePrefix)
 }
 
+// Uploads says whether a stage stores artifacts.
+func Uploads(stage string) bool { return strings.HasPrefix(stage, uploadPrefix) }
+
 // Stored lists what a stage stores of the project's folder; nothing for most
 // stages. What counts is the response, as for the runner: its scripts are made
 // of it.
@@ -59,7 +62,7 @@ func (c *Call) Stored(stage string) ([]Stored, error) {
 				all = append(all, Stored{What: "cache", Name: os.Expand(cache.Key, get), Paths: cache.Paths, Untracked: cache.Untracked})
 			}
 		}
-	case strings.HasPrefix(stage, uploadPrefix):
+	case Uploads(stage):
 		for _, a := range job.Artifacts {
 			what := a.Type
 			if what == "" || what == "archive" {
