@@ -148,13 +148,13 @@ func (c *caching) bring(ctx context.Context, in sandbox.Inside, to cache.Place, 
 			continue
 		}
 		if err != nil {
-			c.warn(key, fault(err))
+			c.warn(key, withoutPaths(err))
 			continue
 		}
 		made, err := in.Bring(ctx, sandbox.NewFile{Dir: c.x.Config.Room.CacheDir, Path: to.Path, Modified: e.Modified, Size: e.Size}, e)
 		e.Close()
 		if errors.Is(err, sandbox.ErrNotBrought) {
-			c.warn(key, fault(err))
+			c.warn(key, withoutPaths(err))
 			continue
 		}
 		if err != nil {
@@ -167,8 +167,8 @@ func (c *caching) bring(ctx context.Context, in sandbox.Inside, to cache.Place, 
 	return false, nil
 }
 
-// fault is an error for the job's log, without the host's paths.
-func fault(err error) error {
+// withoutPaths is an error for the job's log, without the host's paths.
+func withoutPaths(err error) error {
 	var path *os.PathError
 	var link *os.LinkError
 	switch {
@@ -235,7 +235,7 @@ func (c *caching) keep(ctx context.Context, in sandbox.Inside) (err error) {
 		d := drafts[0]
 		drafts = drafts[1:]
 		if err := d.Keep(d.header); err != nil { // leaves nothing
-			c.warn(d.header.Key, fmt.Errorf("it is not kept: %w", fault(err)))
+			c.warn(d.header.Key, fmt.Errorf("it is not kept: %w", withoutPaths(err)))
 			continue
 		}
 		c.x.sayf("Cache %q: kept, %s (%s)", d.header.Key, units.BytesSize(float64(d.Size())), d.header.Protection())
@@ -290,7 +290,7 @@ func (c *caching) tooLarge(size int64, err error) error {
 	if errors.Is(err, cache.ErrTooLarge) {
 		return fmt.Errorf("it is not kept: it has %s, this runner keeps %s of a project (cache.max_project_size)", units.BytesSize(float64(size)), c.x.Config.Cache.MaxProjectSize)
 	}
-	return fmt.Errorf("it is not kept: %w", fault(err))
+	return fmt.Errorf("it is not kept: %w", withoutPaths(err))
 }
 
 // sink takes all that comes, also when it cannot be written any more: the

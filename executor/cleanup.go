@@ -6,6 +6,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"cleanroom/executor/secret"
+	"cleanroom/sandbox/fault"
 )
 
 // CleanupStage ends the room. It works whatever came before: a prepare that
@@ -17,6 +18,9 @@ func (x *Executor) CleanupStage(ctx context.Context) error {
 	}
 	name, err := x.named() // a wipe needs no key
 	if err != nil {
+		return err
+	}
+	if err := fault.At("cleanup.begun"); err != nil {
 		return err
 	}
 	ended, err := finisher{x.Config, x.Engine, x.Log, "cleanup", x.Audit}.Finish(ctx, name, "the job is over")

@@ -4,10 +4,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"cleanroom/executor/contract"
+	"cleanroom/sandbox/fault"
 )
 
 // ConfigStage names the room, makes its key, and tells the runner both and
@@ -20,14 +22,20 @@ func (x *Executor) ConfigStage() error {
 	}
 	var key [32]byte
 	rand.Read(key[:])
-	return contract.WriteConfig(x.Out, contract.ConfigOutput{
+	if err := fault.At("config.named"); err != nil {
+		return err
+	}
+	if err := contract.WriteConfig(x.Out, contract.ConfigOutput{
 		BuildsDir: x.Config.Room.BuildsDir,
 		CacheDir:  x.Config.Room.CacheDir,
 		Version:   x.Version,
 		Room:      roomName(x.Call.Variables["CI_RUNNER_SHORT_TOKEN"], job.ID),
 		Key:       hex.EncodeToString(key[:]),
 		Env:       x.pins(),
-	})
+	}); err != nil {
+		return err
+	}
+	return fault.At("config.answered")
 }
 
 // pins keep a job's later stages where its room is, whatever becomes of the
@@ -80,6 +88,11 @@ func (x *Executor) room() (name string, key [32]byte, err error) {
 		return "", key, fmt.Errorf("%s holds no key: is config_exec set to `cleanroom config`? see `cleanroom register --help`", contract.KeyVariable)
 	}
 	return name, key, nil
+}
+
+// notOurs is a journal, or an admin's word, that would lead us elsewhere.
+func notOurs(dataDir, room string) error {
+	return fmt.Errorf("%.100q is no room's name: if %s has a journal of it, look at that and remove it", room, filepath.Join(dataDir, "leases"))
 }
 
 func validRoom(s string) bool {

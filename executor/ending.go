@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
@@ -78,15 +80,31 @@ func (e Ending) keep(dataDir string) error {
 	if err != nil {
 		return fmt.Errorf("evidence of the wipe: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, filepath.Base(e.Room)+".jsonl"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, filepath.Base(e.Room)+".jsonl"), os.O_CREATE|os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return fmt.Errorf("evidence of the wipe: %w", err)
 	}
-	_, err = f.Write(append(line, '\n'))
+	if torn(f) { // by a disk that was full: it would swallow this one
+		line = append([]byte("\n"), line...)
+	}
+	if _, err = f.Write(append(line, '\n')); err == nil {
+		err = f.Sync() // before the journal goes
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("evidence of the wipe: %w", err)
 	}
 	return nil
+}
+
+// torn tells whether a file does not end in a whole line.
+func torn(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], info.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // Endings is the evidence that is kept of a room's end, oldest try first;

@@ -14,6 +14,7 @@ import (
 	"cleanroom/executor/secret/hostkey"
 	"cleanroom/executor/secret/provider"
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // revokeTime bounds how long the leases of one provider may take to revoke:
@@ -48,6 +49,9 @@ type finisher struct {
 // It can be called again and again. Another process may work on the leases: the
 // room is wiped all the same, and the error is secret.ErrLocked.
 func (f finisher) Finish(ctx context.Context, room, why string) (Ended, error) {
+	if !validRoom(room) {
+		return Ended{}, notOurs(f.config.DataDir, room)
+	}
 	journal, err := secret.Find(f.config.DataDir, room, lockTime)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -69,7 +73,13 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	if journal != nil || err != nil || len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 {
 		err = errors.Join(err, record.keep(f.config.DataDir))
 	}
+	if err == nil {
+		err = fault.At("end.evidence.kept")
+	}
 	err = f.record(roomEnd{room: room, by: f.by, why: why, began: began, ended: ended, journal: journal, err: err})
+	if err == nil {
+		err = fault.At("end.recorded")
+	}
 	switch { // the journal goes last: while it is there, reap knows of the room
 	case journal == nil:
 	case err == nil:
@@ -77,13 +87,22 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	default:
 		err = errors.Join(err, journal.Keep())
 	}
+	if err == nil {
+		err = fault.At("end.closed")
+	}
 	f.count(ended, journal != nil, time.Since(began), err)
-	return ended, err
+	return ended, oneLine([]error{err})
 }
 
 func (f finisher) end(ctx context.Context, room string, journal *secret.Journal, err error) (Ended, error) {
-	failed := []error{err, nil, nil, nil, nil, nil}
+	failed := []error{err, nil, nil, nil, nil, nil, fault.At("end.begun"), nil, nil}
 	var ended Ended
+	if journal != nil { // whoever comes after us, should we not end it
+		failed[7] = journal.Ends()
+	}
+	if failed[6] == nil {
+		failed[6] = fault.At("end.over.noted")
+	}
 	wiped := make(chan struct{})
 	go func() {
 		defer close(wiped)
@@ -93,6 +112,7 @@ func (f finisher) end(ctx context.Context, room string, journal *secret.Journal,
 		ended.Leases, failed[2] = revoke(ctx, f.config, journal)
 	}
 	<-wiped
+	failed[8] = fault.At("end.wiped")
 	host := func(at int, kind, name string, remove func() (bool, error)) {
 		removed, err := remove()
 		switch failed[at] = err; {
@@ -102,15 +122,23 @@ func (f finisher) end(ctx context.Context, room string, journal *secret.Journal,
 			ended.Evidence.Removed = append(ended.Evidence.Removed, sandbox.Item{Kind: kind, Name: name})
 		}
 	}
-	host(3, "sealed secrets", room, func() (bool, error) { return secret.Discard(f.config.StateDir, room) })
+	host(3, "sealed secrets", room, func() (bool, error) {
+		removed, err := secret.Discard(f.config.StateDir, room)
+		return removed, errors.Join(err, fault.At("end.seal.gone"))
+	})
 	if journal != nil && journal.Head.Runner.Gone() { // a living runner removes it itself, after cleanup
-		host(4, "runner's folder", journal.Head.Temp, func() (bool, error) { return contract.RemoveTemp(journal.Head.Temp) })
+		host(4, "runner's folder", journal.Head.Temp, func() (bool, error) {
+			if err := fault.At("end.runner.gone"); err != nil {
+				return false, err
+			}
+			return contract.RemoveTemp(journal.Head.Temp)
+		})
 	}
 	if errors.Join(failed...) == nil { // else whoever ends the room must know as much
 		ended.note, _, _ = peekNote(f.config.StateDir, room)
 		host(5, "stage note", room, func() (removed bool, err error) {
 			ended.noted, err = removeNote(f.config.StateDir, room)
-			return ended.noted, err
+			return ended.noted, errors.Join(err, fault.At("end.note.gone"))
 		})
 	}
 	return ended, errors.Join(failed...)

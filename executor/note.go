@@ -157,8 +157,11 @@ func peekNote(stateDir, room string) (n note, locked, ok bool) {
 // removeNote says whether it was this caller who removed it.
 func removeNote(stateDir, room string) (bool, error) {
 	err := os.Remove(notePath(stateDir, room))
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
+	case errors.Is(err, unix.ENOTEMPTY): // no note of ours
+		return false, os.RemoveAll(notePath(stateDir, room))
 	}
 	return err == nil, err
 }

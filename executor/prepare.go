@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cleanroom/executor/metrics"
+	"cleanroom/sandbox/fault"
 )
 
 // PrepareStage decides what the job gets, has its secrets issued, and makes
@@ -18,6 +19,9 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	start, made := time.Now(), metrics.Change{}
 	end := x.follow(ctx, name, prepareStage)
 	defer func() { end(made, err) }()
+	if err := fault.At("prepare.begun"); err != nil {
+		return err
+	}
 	job, err := x.Call.Job()
 	if err != nil {
 		return err
@@ -62,6 +66,9 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	err = x.Engine.Make(ctx, spec, x.Out)
 	stop()
 	if err != nil {
+		return err
+	}
+	if err := fault.At("prepare.room.made"); err != nil {
 		return err
 	}
 	made = metrics.Prepare.Took("", time.Since(start))

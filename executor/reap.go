@@ -6,16 +6,19 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"cleanroom/config"
+	"cleanroom/executor/contract"
 	"cleanroom/executor/metrics"
 	"cleanroom/executor/secret"
 	"cleanroom/executor/secret/store"
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // Reaper ends rooms that no cleanup has ended.
@@ -29,27 +32,53 @@ type Reaper struct {
 
 // Reap ends every room whose job is certainly over: by its journal of leases
 // its cleanup began, its runner is gone or its deadline has passed; or, where a
-// room has no journal, by the deadline on the engine's label. A room that
-// cannot be ended is no reason to leave the others.
+// room has no journal, or one that does not tell, by the deadline on the
+// engine's labels. A room that cannot be ended is no reason to leave the others.
 func (r *Reaper) Reap(ctx context.Context) error {
+	if err := fault.At("reap.begun"); err != nil {
+		return err
+	}
 	journals, err := secret.Rooms(r.Config.DataDir)
 	failed := []error{err}
+	mute := map[string]error{}
 	for _, room := range journals {
-		failed = append(failed, r.byJournal(ctx, room))
+		if err := r.byJournal(ctx, room); errors.Is(err, secret.ErrMute) {
+			mute[room] = err
+		} else {
+			failed = append(failed, err)
+		}
 	}
 	rooms, err := r.Engine.Rooms(ctx)
 	failed = append(failed, err)
 	slices.SortFunc(rooms, func(a, b sandbox.RoomInfo) int { return a.Created.Compare(b.Created) })
 	for _, room := range rooms {
-		if time.Now().After(room.Deadline) && !slices.Contains(journals, room.Name) {
+		_, silent := mute[room.Name]
+		switch {
+		case !validRoom(room.Name) || slices.Contains(journals, room.Name) && !silent:
+		case room.Deadline.IsZero():
+			fmt.Fprintf(r.Out, "%s: left alone, its labels tell no deadline: remove it with `cleanroom room wipe %[1]s`\n", room.Name)
+		case passed(room, fault.Now()):
+			delete(mute, room.Name)
 			failed = append(failed, r.byLabel(ctx, room.Name))
 		}
+	}
+	for _, room := range slices.Sorted(maps.Keys(mute)) {
+		failed = append(failed, mute[room])
 	}
 	if failed[0] == nil && err == nil { // else we do not know which rooms there are
 		failed = append(failed, r.forgetNotes(journals, rooms), r.byDossier(ctx, journals, rooms))
 	}
 	_, err = Caches(r.Config).Sweep(time.Now())
-	return errors.Join(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()))...)
+	return oneLine(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()), fault.At("reap.ended")))
+}
+
+// passed tells whether the deadline on a room's labels has passed: by the clock
+// that nobody sets, where the room was made since this machine started.
+func passed(room sandbox.RoomInfo, now time.Time) bool {
+	if clock := contract.ParseClock(room.Labels["cleanroom.clock"]); clock.Known() {
+		return clock.Passed()
+	}
+	return now.After(room.Deadline)
 }
 
 // forgetNotes is for jobs of which there is nothing but a note.
@@ -85,12 +114,15 @@ func (r *Reaper) Quick(ctx, next context.Context) error {
 			failed = append(failed, r.byJournal(ctx, room))
 		}
 	}
-	return errors.Join(failed...)
+	return oneLine(failed)
 }
 
 // byJournal ends a room if its journal, which is ours alone meanwhile, says
-// that its job is over.
+// that its job is over. One that says nothing is secret.ErrMute.
 func (r *Reaper) byJournal(ctx context.Context, room string) error {
+	if !validRoom(room) {
+		return notOurs(r.Config.DataDir, room)
+	}
 	journal, err := secret.Find(r.Config.DataDir, room, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // somebody was first
@@ -101,9 +133,12 @@ func (r *Reaper) byJournal(ctx context.Context, room string) error {
 	case err != nil:
 		return err
 	}
-	why := journal.Over(time.Now())
+	why := journal.Over(fault.Now())
 	if why == "" {
-		return journal.Keep()
+		return errors.Join(journal.Mute, journal.Keep())
+	}
+	if err := fault.At("reap.found"); err != nil {
+		return errors.Join(err, journal.Keep())
 	}
 	r.Log.WithField("room", room).WithField("why", why).Info("job is over")
 	return r.told(room, func() (Ended, error) { return r.finisher(byReap).finish(ctx, room, why, journal, nil) })
@@ -113,18 +148,20 @@ func (r *Reaper) finisher(by string) finisher {
 	return finisher{r.Config, r.Engine, r.Log, by, r.Audit}
 }
 
-// byLabel ends a room that had no journal a moment ago. One that is there now
+// byLabel ends a room that had no journal a moment ago, or one that is mute. One that is there now
 // is of a prepare that has just begun.
 func (r *Reaper) byLabel(ctx context.Context, room string) error {
 	journal, err := secret.Find(r.Config.DataDir, room, 0)
-	if journal != nil {
+	switch {
+	case journal != nil && journal.Mute == nil:
 		return journal.Keep()
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
+	case journal == nil && !errors.Is(err, secret.ErrMute):
 		return nil
 	}
 	return r.told(room, func() (Ended, error) {
-		return r.finisher(byReap).finish(ctx, room, "its deadline has passed", nil, nil)
+		return r.finisher(byReap).finish(ctx, room, "its deadline has passed", journal, err)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"cleanroom/executor/metrics"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // RunStage runs one script of the runner in the container it belongs to.
@@ -29,6 +30,9 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	}
 	start, end := time.Now(), x.follow(ctx, name, stage)
 	defer func() { end(metrics.Stage.Took(string(role), time.Since(start)), err) }()
+	if err := fault.At("run.begun"); err != nil {
+		return err
+	}
 	f, err := os.Open(script)
 	if err != nil {
 		return fmt.Errorf("script of stage %s: %w", stage, err)
@@ -39,6 +43,9 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 		return fmt.Errorf("%w: %s: %w", sandbox.ErrNoRoom, name, err)
 	}
 	if err != nil {
+		return err
+	}
+	if err := fault.At("run.unsealed"); err != nil {
 		return err
 	}
 	var keep func(secret.Hidden) error
@@ -73,6 +80,9 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 		return err
 	}
 	x.gather.exit(result)
+	if err := fault.At("run.ended"); err != nil {
+		return err
+	}
 	log := x.Log.WithField("stage", stage).WithField("exit_code", result.ExitCode)
 	if result.Canceled {
 		log.WithField("cause", context.Cause(ctx)).Info("stage ended early")

@@ -19,6 +19,7 @@ import (
 	"cleanroom/executor/secret/hostkey"
 	"cleanroom/executor/secret/provider"
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // filesDir is where a container finds the secrets that come as files, as
@@ -44,6 +45,9 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	if err := x.forget(ctx, room); err != nil {
 		return nil, err
 	}
+	if err := fault.At("prepare.forgotten"); err != nil {
+		return nil, err
+	}
 	sealed := &secret.Sealed{Until: time.Now().Add(timeout(job) + afterTime), Waivers: s.waivers, Caches: s.caches}
 	var host secret.Sealer
 	if len(grants) > 0 {
@@ -52,7 +56,7 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 			return nil, err
 		}
 	}
-	head := secret.Head{Room: room, Job: job.ID, Project: s.project(job), Began: time.Now(), Deadline: deadline, Clock: contract.ClockIn(time.Until(deadline)), Temp: x.Call.TmpDir}
+	head := secret.Head{Room: room, Job: job.ID, Project: s.project(job), Began: time.Now(), Deadline: deadline, Clock: contract.ClockIn(deadline.Sub(fault.Now())), Temp: x.Call.TmpDir}
 	if runner := contract.Runner(); runner.String() == x.Call.Runner { // else it is a wrapper, gone with this stage
 		head.Runner = runner
 	}
@@ -60,15 +64,24 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	if err != nil {
 		return nil, err
 	}
+	if err := fault.At("prepare.journal.begun"); err != nil {
+		return nil, errors.Join(err, journal.Close())
+	}
 	f := &fetcher{Executor: x, sealed: sealed, journal: journal, standing: s,
 		job: secret.Job{ID: job.ID, Project: head.Project, Room: room}}
 	if err := f.all(ctx, grants); err != nil {
 		return nil, errors.Join(err, journal.Close())
 	}
+	if err := fault.At("prepare.leases.issued"); err != nil {
+		return nil, errors.Join(err, journal.Close())
+	}
 	if err := journal.Keep(); err != nil { // without a lease, too: by it reap knows whose room it is
 		return nil, err
 	}
-	return sealed, sealed.Save(x.Config.StateDir, room, key)
+	if err := sealed.Save(x.Config.StateDir, room, key); err != nil {
+		return nil, err
+	}
+	return sealed, fault.At("prepare.sealed")
 }
 
 // project names the job's project for providers and records, by what is
@@ -185,6 +198,9 @@ func (f *fetcher) write(g grant, l secret.Lease) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, err := f.journal.Add(g.secret.Name, g.provider, l, time.Now())
+	if err == nil {
+		err = fault.At("prepare.lease.journalled")
+	}
 	if err == nil && l.Renewable && l.Expires.Before(f.sealed.Until) {
 		f.sealed.Renewals = append(f.sealed.Renewals, secret.Renewal{Secret: g.secret.Name, Provider: g.provider, Lease: l})
 	}

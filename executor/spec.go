@@ -17,6 +17,7 @@ import (
 	"cleanroom/executor/policy"
 	"cleanroom/executor/registry"
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // deadlineGrace is what a room may outlast its job's timeout: the runner's
@@ -45,8 +46,9 @@ func (x *Executor) spec(name string, key [32]byte, who standing) (sandbox.Spec, 
 	}
 	s := sandbox.Spec{
 		Name: name, Key: key,
-		Labels:   map[string]string{"job": strconv.FormatInt(job.ID, 10), "project": x.projectPath(job)},
-		Deadline: time.Now().Add(timeout(job) + deadlineGrace),
+		Labels: map[string]string{"job": strconv.FormatInt(job.ID, 10), "project": x.projectPath(job),
+			"clock": contract.ClockIn(timeout(job) + deadlineGrace).String()},
+		Deadline: fault.Now().Add(timeout(job) + deadlineGrace),
 		Profile:  profile,
 		User:     c.Room.User,
 		Builds:   sandbox.Volume{Path: c.Room.BuildsDir, Tmpfs: c.Room.Storage == "tmpfs", Size: c.Sizes().Builds},

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cleanroom/executor/contract"
 	"cleanroom/sandbox"
 )
 
@@ -20,6 +21,10 @@ func TestSpec(t *testing.T) {
 		if s.Name != testRoom || s.Key[1] != 1 || s.Profile != sandbox.Hardened || s.User != "1000:1000" {
 			t.Errorf("%s: %+v", version, s)
 		}
+		if c := contract.ParseClock(s.Labels["clock"]); !c.Known() || c.Passed() {
+			t.Errorf("%s: clock %q", version, s.Labels["clock"])
+		}
+		delete(s.Labels, "clock")
 		if want := map[string]string{"job": "4711", "project": "garden/shed"}; !reflect.DeepEqual(s.Labels, want) {
 			t.Errorf("%s: labels %v", version, s.Labels)
 		}

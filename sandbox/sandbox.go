@@ -215,8 +215,8 @@ type Item struct {
 // RoomInfo is a room as the engine's labels tell it.
 type RoomInfo struct {
 	Name     string
-	Labels   map[string]string
-	Deadline time.Time
+	Labels   map[string]string // of its latest deadline
+	Deadline time.Time         // zero: no label tells one
 	Created  time.Time
 }
 

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,25 @@ func ClockIn(d time.Duration) Clock {
 		return Clock{}
 	}
 	return Clock{boot, now + d}
+}
+
+// String is how it stands on labels; empty where it could not be told.
+func (c Clock) String() string {
+	if c.Boot == "" {
+		return ""
+	}
+	return c.Boot + ":" + strconv.FormatInt(int64(c.Since), 10)
+}
+
+// ParseClock is String's other end; of anything else the zero value, which is
+// never Known.
+func ParseClock(s string) Clock {
+	boot, since, _ := strings.Cut(s, ":")
+	n, err := strconv.ParseInt(since, 10, 64)
+	if err != nil || boot == "" {
+		return Clock{}
+	}
+	return Clock{boot, time.Duration(n)}
 }
 
 // Known says whether the point can be compared with now: it is of this boot.

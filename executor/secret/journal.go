@@ -18,10 +18,16 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor/contract"
+	"cleanroom/sandbox/fault"
 )
 
-// ErrLocked is a journal that another process works on.
-var ErrLocked = errors.New("another process works on this journal")
+// Errors.
+var (
+	// ErrLocked is a journal that another process works on.
+	ErrLocked = errors.New("another process works on this journal")
+	// ErrMute is a journal that does not tell whose it is.
+	ErrMute = errors.New("nobody can tell by it whether its job is over: if it is, run `cleanroom room wipe`, revoke by hand what else it stood for, and remove it")
+)
 
 // maxJournal bounds a journal, in bytes: more leases than any job has.
 const maxJournal = 64 << 20
@@ -48,6 +54,7 @@ func (j *Journal) Over(now time.Time) string {
 	switch {
 	case j.ending:
 		return "its cleanup began and did not end"
+	case j.Mute != nil:
 	case j.Head.Room == "":
 		if info, err := j.f.Stat(); err == nil && now.Sub(info.ModTime()) > stillborn {
 			return "its prepare was killed before it began"
@@ -104,6 +111,7 @@ type Journal struct {
 	Head    Head
 	Open    []Entry // leases not ended yet, in the order of their issue
 	Damaged error   // lines that nobody can read; the others count all the same
+	Mute    error   // of Damaged: the head, which is left zero; wraps ErrMute
 
 	f      *os.File
 	path   string
@@ -131,7 +139,10 @@ func Begin(dataDir string, host Sealer, head Head) (*Journal, error) {
 		return nil, fmt.Errorf("journal of leases: %w", err)
 	}
 	j := &Journal{Head: head, f: f, path: path, room: head.Room, host: host}
-	if err = j.write(head); err == nil {
+	if err = fault.At("journal.made"); err == nil {
+		err = j.write(head, 0)
+	}
+	if err == nil {
 		err = syncDir(dir)
 	}
 	if err != nil { // nothing was issued yet
@@ -151,7 +162,7 @@ func Find(dataDir, room string, wait time.Duration) (*Journal, error) {
 	deadline := time.Now().Add(wait)
 	path := filepath.Join(journalDir(dataDir), filepath.Base(room)+journalExt)
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0)
+		f, err := open(path, os.O_RDWR|os.O_APPEND)
 		if err != nil {
 			return nil, fmt.Errorf("journal of leases: %w", err)
 		}
@@ -192,7 +203,7 @@ func Rooms(dataDir string) ([]string, error) {
 
 // Peek reads whose journal it is, whoever has it.
 func Peek(dataDir, room string) (Head, error) {
-	f, err := os.OpenFile(filepath.Join(journalDir(dataDir), filepath.Base(room)+journalExt), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := open(filepath.Join(journalDir(dataDir), filepath.Base(room)+journalExt), os.O_RDONLY)
 	if err != nil {
 		return Head{}, fmt.Errorf("journal of leases: %w", err)
 	}
@@ -220,7 +231,7 @@ func (j *Journal) Add(secret string, p config.Provider, l Lease, now time.Time) 
 	}
 	clear(plain)
 	if err == nil {
-		err = j.write(line{Lease: &e})
+		err = j.write(line{Lease: &e}, len(j.Open)+1)
 	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("journal of leases: %w", err)
@@ -253,7 +264,7 @@ func (j *Journal) unseal(e Entry, host Sealer) (kept, error) {
 func (j *Journal) end(e Entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.write(line{Ended: e.Number}); err != nil {
+	if err := j.write(line{Ended: e.Number}, 0); err != nil {
 		return fmt.Errorf("journal of leases: %w", err)
 	}
 	j.Open = slices.DeleteFunc(j.Open, func(o Entry) bool { return o.Number == e.Number })
@@ -276,7 +287,13 @@ func (j *Journal) Close() error {
 // Keep gives the journal free and leaves it, even without a lease.
 func (j *Journal) Keep() error { return j.f.Close() }
 
-func (j *Journal) write(v any) error {
+// maxEnd is the longest line that ends a lease, or the job, in bytes.
+const maxEnd = 32
+
+// write adds a line, and has the disk keep room for the lines that will end the
+// job and so many leases: a full one would otherwise leave a room of which
+// nobody knows that its job is over.
+func (j *Journal) write(v any, leases int) error {
 	if j.broken != nil {
 		return j.broken
 	}
@@ -287,6 +304,13 @@ func (j *Journal) write(v any) error {
 	whole, err := j.f.Stat()
 	if err != nil {
 		return err
+	}
+	if _, ends := v.(line); !ends || leases > 0 {
+		size := whole.Size() + int64(len(b)) + 1 + int64(leases+1)*maxEnd
+		err := unix.Fallocate(int(j.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+			return err
+		}
 	}
 	_, err = j.f.Write(append(b, '\n'))
 	if err = errors.Join(err, j.f.Sync()); err != nil { // a full disk: half a line would swallow the next one
@@ -329,14 +353,20 @@ func (j *Journal) read() error {
 
 func (j *Journal) take(n int, text []byte) error {
 	if n == 1 {
-		if err := json.Unmarshal(text, &j.Head); err != nil {
-			return fmt.Errorf("%s: line 1 is no head", j.path)
+		switch err := json.Unmarshal(text, &j.Head); {
+		case err != nil:
+			j.Mute = fmt.Errorf("%s: line 1 is no head: %w", j.path, ErrMute)
+		case j.Head.Room != j.room:
+			j.Mute = fmt.Errorf("%s: line 1 is of room %.100q: %w", j.path, j.Head.Room, ErrMute)
+		default:
+			return nil
 		}
-		return nil
+		j.Head = Head{}
+		return j.Mute
 	}
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
-		return fmt.Errorf("%s: line %d is no lease: what it stood for has to be revoked by hand", j.path, n)
+		return fmt.Errorf("%s: line %d is no lease: what it stood for has to be revoked by hand, and the file removed", j.path, n)
 	}
 	switch {
 	case l.Over && l.Lease == nil && l.Ended == 0:

@@ -197,7 +197,8 @@ func TestJournalIsSealed(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, endings, err)
 		}
 	}
-	for _, bad := range []string{"{}\nnonsense\n", "{}\n{}\n", "nonsense\n", "{}\n{\"lease\":{},\"ended\":1}\n", "{}\n{\"over\":true,\"ended\":1}\n"} {
+	head := fmt.Sprintf("{\"room\":%q}\n", room)
+	for _, bad := range []string{head + "nonsense\n", head + "{}\n", "nonsense\n", "{}\n", head + "{\"lease\":{},\"ended\":1}\n", head + "{\"over\":true,\"ended\":1}\n"} {
 		os.WriteFile(path, []byte(bad), 0o600)
 		j, err := secret.Find(dir, room, 0)
 		if err != nil || j.Damaged == nil || strings.Contains(j.Damaged.Error(), "\n") {
@@ -255,8 +256,17 @@ func TestFullDisk(t *testing.T) {
 			break
 		}
 	}
-	if _, err := j.Add("S", config.Provider{Name: "p", Kind: "exec"}, secret.Lease{ID: "small"}, time.Now()); !full || err == nil {
-		t.Fatalf("full %t, and after that: %v", full, err)
+	if !full {
+		t.Fatal("it never gets full")
+	}
+	for size := 4 << 10; size > 0; size /= 2 { // to its last byte
+		for i := 0; os.WriteFile(filepath.Join(dir, fmt.Sprint("fill-", size, i)), make([]byte, size), 0o600) == nil; i++ {
+		}
+	}
+	small := secret.Lease{ID: "lease-small"}
+	for full = false; !full; { // the journal's own last page
+		_, err := j.Add("S", config.Provider{Name: "p", Kind: "exec"}, small, time.Now())
+		full = err != nil
 	}
 	open := len(j.Open)
 	j.Keep()
@@ -264,7 +274,14 @@ func TestFullDisk(t *testing.T) {
 	if err != nil || j.Damaged != nil || len(j.Open) != open || open == 0 {
 		t.Fatalf("%v, %v, %d leases of %d", err, j.Damaged, len(j.Open), open)
 	}
-	j.Keep()
+	// What ends them has its place already.
+	s := &source{t: t, fail: map[string]error{"lease-big": secret.ErrNotRevocable, "lease-small": secret.ErrNotRevocable}}
+	if endings, err := j.Revoke(t.Context(), host(t, dir), s.open, time.Minute); err != nil || len(endings) != open || len(j.Open) > 0 {
+		t.Errorf("%v, %d of %d ended", err, len(endings), open)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestOneProviderIsAway: the others' leases do not wait for it.

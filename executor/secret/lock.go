@@ -2,6 +2,8 @@ package secret
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -24,6 +26,25 @@ func create(path string) (*os.File, error) {
 			return nil, err
 		}
 	}
+}
+
+// open opens a journal that is there. A pipe in its place would keep us waiting.
+func open(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err == nil {
+		var info os.FileInfo
+		if info, err = f.Stat(); err == nil && info.Mode().IsRegular() {
+			return f, nil
+		}
+		f.Close()
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err == nil, errors.Is(err, unix.EISDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
+		return nil, fmt.Errorf("%s is no plain file, and none of ours: look at it, then remove it: %w", path, ErrMute)
+	}
+	return nil, fmt.Errorf("%w: %w", err, ErrMute)
 }
 
 func lock(f *os.File, how int) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cleanroom/config"
+	"cleanroom/sandbox/fault"
 )
 
 // Outcome of a lease.
@@ -31,16 +32,25 @@ type Ending struct {
 // Opener makes a provider.
 type Opener func(config.Provider) (Provider, error)
 
+// Ends notes that the job is over: should we be killed, or anything fail,
+// whoever comes next need not wait for the deadline.
+func (j *Journal) Ends() error {
+	if j.ending {
+		return nil
+	}
+	if err := j.write(line{Over: true}, 0); err != nil {
+		return fmt.Errorf("journal of leases: %w", err)
+	}
+	j.ending = true
+	return nil
+}
+
 // Revoke takes back every lease of the journal: of each provider the youngest
 // first, as a lease may need the login before it; and all providers at once,
 // each within timeout, so that one that is away delays no other. What fails
 // stays in the journal, for another try; the error joins all failures.
 func (j *Journal) Revoke(ctx context.Context, host Sealer, open Opener, timeout time.Duration) ([]Ending, error) {
-	failed := j.Damaged
-	if !j.ending { // should we be killed, whoever comes next need not wait for the deadline
-		failed = errors.Join(failed, j.write(line{Over: true}))
-		j.ending = true
-	}
+	failed := errors.Join(j.Damaged, j.Ends())
 	byProvider := map[string][]Entry{}
 	for _, e := range slices.Backward(j.Open) {
 		byProvider[e.Provider] = append(byProvider[e.Provider], e)
@@ -80,7 +90,14 @@ func (j *Journal) ended(ctx context.Context, e Entry, host Sealer, open Opener) 
 		ending.Outcome, ending.Err = Failed, err
 		return ending
 	}
-	if err := j.end(e); err != nil {
+	err := fault.At("end.lease.revoked")
+	if err == nil {
+		err = j.end(e)
+	}
+	if err == nil {
+		err = fault.At("end.lease.ended")
+	}
+	if err != nil {
 		ending.Outcome, ending.Err = Failed, err
 	}
 	return ending

@@ -10,15 +10,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"cleanroom/config"
+	"cleanroom/executor/secret/hostkey/durable"
+	"cleanroom/sandbox/fault"
 )
 
 // ErrNoSeal is a room without its sealed secrets: a stage must not run as if
@@ -128,23 +130,25 @@ func (s *Sealed) Save(stateDir, room string, key [32]byte) error {
 	var suffix [8]byte
 	rand.Read(suffix[:])
 	tmp := fmt.Sprintf("%s.%x", path, suffix)
-	if err := os.WriteFile(tmp, box.Seal(nil, nil, plain, []byte(room)), 0o600); err != nil {
-		return fmt.Errorf("seal secrets: %w", err)
+	err = os.WriteFile(tmp, box.Seal(nil, nil, plain, []byte(room)), 0o600)
+	if err == nil {
+		err = fault.At("seal.written")
 	}
-	return os.Rename(tmp, path)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil { // half of it would fill a full folder further
+		return fmt.Errorf("seal secrets: %w", errors.Join(err, os.Remove(tmp)))
+	}
+	return nil
 }
 
 // Unseal reads what Save wrote; each prepare does, with no secrets too.
 func Unseal(stateDir, room string, key [32]byte) (*Sealed, error) {
-	f, err := os.Open(sealedPath(stateDir, room))
+	text, err := durable.Read(sealedPath(stateDir, room), maxSealed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNoSeal
 	}
-	if err != nil {
-		return nil, fmt.Errorf("unseal secrets: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSealed+1))
 	if err != nil {
 		return nil, fmt.Errorf("unseal secrets: %w", err)
 	}
@@ -174,16 +178,21 @@ func Unseal(stateDir, room string, key [32]byte) (*Sealed, error) {
 
 // Discard removes what Save wrote for a room, whole or half, and says whether
 // there was something.
-func Discard(stateDir, room string) (removed bool, failed error) {
+func Discard(stateDir, room string) (removed bool, err error) {
 	path := sealedPath(stateDir, room)
-	found, _ := filepath.Glob(path + ".*") // what a killed Save left
-	for _, one := range append(found, path) {
-		switch err := os.Remove(one); {
-		case err == nil:
-			removed = true
-		case !errors.Is(err, fs.ErrNotExist):
-			failed = errors.Join(failed, err)
-		}
+	found, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return removed, failed
+	for _, one := range found {
+		if name, _, _ := strings.Cut(one.Name(), "."); name != filepath.Base(path) { // the rest is what a killed Save left
+			continue
+		}
+		if wrong := os.RemoveAll(filepath.Join(filepath.Dir(path), one.Name())); wrong != nil {
+			err = errors.Join(err, wrong)
+			continue
+		}
+		removed = true
+	}
+	return removed, err
 }

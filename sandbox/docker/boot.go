@@ -12,6 +12,7 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 	"cleanroom/sandbox/initproto"
 )
 
@@ -35,6 +36,9 @@ func (e errExited) Error() string { return fmt.Sprintf("exited with code %d", e.
 func (e *Engine) launch(ctx context.Context, room sandbox.Spec, p plan, w io.Writer) (*running, error) {
 	id, err := e.create(ctx, room, p)
 	if err != nil {
+		return nil, err
+	}
+	if err := fault.At("room.container.created"); err != nil {
 		return nil, err
 	}
 	r := &running{plan: p, id: id, output: newTail(w), engine: e}
@@ -62,7 +66,13 @@ func (e *Engine) launch(ctx context.Context, room sandbox.Spec, p plan, w io.Wri
 			cancel(context.Cause(ctx))
 		}
 	}()
+	if err := fault.At("room.container.attached"); err != nil {
+		return nil, err
+	}
 	if err := e.start(ctx, p, id); err != nil {
+		return nil, err
+	}
+	if err := fault.At("room.container.started"); err != nil {
 		return nil, err
 	}
 	if r.way, err = e.wayTo(ctx, p.name, id); err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // Make builds the room whole, all that can at the same time.
@@ -28,10 +29,16 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 		return err
 	}
 	defer end() // unless we are killed
+	if err := fault.At("room.marked"); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil) // ends the attached streams and the watching
 	pictures, err := e.look(ctx, room, w)
 	if err != nil {
+		return err
+	}
+	if err := fault.At("room.images.ready"); err != nil {
 		return err
 	}
 	if err := e.bringTools(ctx, room, pictures[0]); err != nil {
@@ -57,7 +64,13 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	if err := e.remember(room.Name, found{Helper: helper.way, Job: job.way}); err != nil {
 		return err
 	}
-	return waitReady(ctx, room, helper, services, w)
+	if err := fault.At("room.remembered"); err != nil {
+		return err
+	}
+	if err := waitReady(ctx, room, helper, services, w); err != nil {
+		return err
+	}
+	return fault.At("room.services.ready")
 }
 
 // look finds out what there is: the engine, and the images, which it brings.
@@ -172,6 +185,9 @@ func (e *Engine) populate(ctx context.Context, fail context.CancelCauseFunc, roo
 			if err == nil {
 				all[i] = r
 				err = r.bootUp(room)
+			}
+			if err == nil {
+				err = fault.At("room.container.booted")
 			}
 			if err != nil {
 				fail(err)

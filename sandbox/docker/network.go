@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // A room has one bridge of its own. A strict room has none for its job, or,
@@ -55,6 +56,9 @@ func (e *Engine) network(ctx context.Context, room sandbox.Spec, name string, cl
 	}
 	if err := create(ctx, name, o); err != nil {
 		return fmt.Errorf("network %s: %w", name, err)
+	}
+	if err := fault.At("room.network.made"); err != nil {
+		return err
 	}
 	if closed && e.local {
 		return deafen(name)

@@ -9,6 +9,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 	"cleanroom/sandbox/initproto"
 )
 
@@ -46,6 +47,9 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		if err := e.freeze(ctx, s.Room); err != nil {
 			return sandbox.Result{}, err
 		}
+		if err := fault.At("run.frozen"); err != nil {
+			return sandbox.Result{}, err
+		}
 	}
 	dialing, cancel := context.WithTimeoutCause(ctx, reachTime+s.Grace, errMute)
 	defer cancel()
@@ -58,10 +62,16 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}
 	defer c.Close()
-	again := func(context.Context) error { return nil }
+	if err := fault.At("run.reached"); err != nil {
+		return sandbox.Result{}, err
+	}
+	var again func(context.Context) error
 	if s.Store != nil {
 		if again, err = look(ctx, c, s.Store); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
+		}
+		if err := fault.At("run.searched"); err != nil {
+			return sandbox.Result{}, err
 		}
 	}
 	if s.Before != nil {
@@ -73,9 +83,15 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 	if err != nil {
 		return sandbox.Result{}, e.whyGone(ctx, s, w, err)
 	}
-	if !exit.Canceled {
+	if s.Store != nil && !exit.Canceled {
+		if err := fault.At("run.stored"); err != nil {
+			return sandbox.Result{}, err
+		}
 		if err := again(ctx); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
+		}
+		if err := fault.At("run.compared"); err != nil {
+			return sandbox.Result{}, err
 		}
 	}
 	if s.After != nil && !exit.Canceled && exit.Code == 0 {

@@ -4,20 +4,26 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // found is what Run needs to know of a room, kept so that a stage asks the
 // engine nothing.
 type found struct {
-	Helper way `json:"helper"`
-	Job    way `json:"job"`
+	Room   string `json:"room"`
+	Helper way    `json:"helper"`
+	Job    way    `json:"job"`
 }
+
+// maxState bounds that file, in bytes.
+const maxState = 64 << 10
 
 func (e *Engine) remember(room string, f found) error {
 	dir := e.stateDir(room)
@@ -27,6 +33,7 @@ func (e *Engine) remember(room string, f found) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("state folder: %w", err)
 	}
+	f.Room = room
 	b, err := json.Marshal(f)
 	if err != nil {
 		return err
@@ -34,6 +41,9 @@ func (e *Engine) remember(room string, f found) error {
 	tmp := filepath.Join(dir, "room.json.new")
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return fmt.Errorf("state folder: %w", err)
+	}
+	if err := fault.At("room.state.written"); err != nil {
+		return err
 	}
 	return os.Rename(tmp, filepath.Join(dir, "room.json"))
 }
@@ -67,8 +77,15 @@ func (e *Engine) remembered(room string) (f found, ok bool) {
 	if dir == "" || e.checkState() != nil {
 		return found{}, false
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "room.json"))
-	return f, err == nil && json.Unmarshal(b, &f) == nil
+	file, err := os.OpenFile(filepath.Join(dir, "room.json"), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return found{}, false
+	}
+	defer file.Close()
+	if err := json.NewDecoder(io.LimitReader(file, maxState)).Decode(&f); err != nil || f.Room != room {
+		return found{}, false
+	}
+	return f, true
 }
 
 // unmade marks a room that Make has begun and not ended.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 	"cleanroom/sandbox/initproto"
 )
 
@@ -59,7 +60,7 @@ func (e *Engine) volume(ctx context.Context, name string, labels map[string]stri
 	if _, err := e.api.VolumeCreate(ctx, o); err != nil {
 		return fmt.Errorf("volume %s: %w", name, err)
 	}
-	return nil
+	return fault.At("room.volume.made")
 }
 
 // own gives a fresh disk volume to the room's user. Only root can, and the

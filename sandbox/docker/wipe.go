@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/fault"
 )
 
 // How long a wipe goes on. A request of a prepare that was killed may still be
@@ -47,6 +48,9 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 		if err != nil {
 			return ev, err
 		}
+		if err := fault.At("wipe.found"); err != nil {
+			return ev, err
+		}
 		ev.Removed, ev.Left = append(ev.Removed, around.Removed...), around.Left
 		if items := found.items(); len(items) > 0 {
 			var removed []sandbox.Item
@@ -61,6 +65,9 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 		}
 		time.Sleep(pause)
 	}
+	if err := fault.At("wipe.removed"); err != nil {
+		return ev, err
+	}
 	if len(ev.Left) == 0 && e.options.RemovePulled { // containers, which use them, are gone
 		if err := e.removePulled(ctx, room, &ev); err != nil {
 			return ev, fmt.Errorf("room %s: its images: %w", room, err)
@@ -73,7 +80,7 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 	if len(ev.Left) > 0 {
 		return ev, fmt.Errorf("room %s: %d things are left, first %s %s: %s", room, len(ev.Left), ev.Left[0].Kind, ev.Left[0].Name, ev.Left[0].Why)
 	}
-	return ev, nil
+	return ev, fault.At("wipe.forgotten")
 }
 
 // lookRound looks for what the engine has of a room and, when that may be
@@ -205,6 +212,9 @@ func (e *Engine) removeAll(ctx context.Context, c contents) (removed, failed []s
 		})
 	}
 	wg.Wait()
+	if err := fault.At("wipe.containers.gone"); err != nil {
+		return removed, append(failed, sandbox.Item{Kind: "container", Name: "any", Why: err.Error()})
+	}
 	for _, v := range c.volumes {
 		each("volume", v.Name, func() error { return e.api.VolumeRemove(ctx, v.Name, false) })
 	}
@@ -243,9 +253,15 @@ func (e *Engine) Rooms(ctx context.Context) ([]sandbox.RoomInfo, error) {
 	rooms := map[string]*sandbox.RoomInfo{}
 	add := func(labels map[string]string, created time.Time) {
 		name := labels[labelRoom]
-		if r := rooms[name]; r == nil {
-			rooms[name] = &sandbox.RoomInfo{Name: name, Labels: labels, Deadline: deadline(labels), Created: created}
-		} else if !created.IsZero() && (r.Created.IsZero() || created.Before(r.Created)) {
+		r := rooms[name]
+		if r == nil {
+			r = &sandbox.RoomInfo{Name: name, Labels: labels, Deadline: deadline(labels), Created: created}
+			rooms[name] = r
+		}
+		if d := deadline(labels); d.After(r.Deadline) { // a forged one can keep a room, and not have it ended
+			r.Labels, r.Deadline = labels, d
+		}
+		if !created.IsZero() && (r.Created.IsZero() || created.Before(r.Created)) {
 			r.Created = created
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"cleanroom/sandbox/fault"
 )
 
 // window is how many bytes of script may be on their way to the shell. With
@@ -78,7 +80,9 @@ func (c *Client) follow(s Stage, feed *feeder, abort context.CancelCauseFunc) (E
 		}
 		switch t {
 		case frameOutput:
-			err = output.write(p)
+			if err = fault.At("run.output"); err == nil {
+				err = output.write(p)
+			}
 		case frameMask:
 			err = mask.answer(p)
 		case frameAck:

@@ -1,0 +1,41 @@
+// Package fault names the instants at which tests have the driver die, fail or
+// wait, and gives decisions about time a clock that tests can move.
+//
+// It promises that without the build tag faults none of that exists: At and
+// Now then are nil and time.Now, and no environment changes them.
+//
+// With the tag, CLEANROOM_FAULT says what happens where:
+//
+//	POINT=kill      KILL to ourselves
+//	POINT=error     At returns ErrInjected
+//	POINT=stop:5s   it takes that long to go on
+//
+// POINT=kill@3 is for the third time that one process reaches the point.
+// A value that begins with / names a file which holds that; whoever acts first
+// removes it, so that it happens once and the test sees that it has.
+// CLEANROOM_FAULT_CLOCK=-24h sets Now that far from the true time.
+package fault
+
+// Points are all names that At is called with, by the command that reaches
+// them.
+var Points = map[string][]string{
+	"config": {"config.named", "config.answered"},
+	"prepare": {
+		"prepare.begun", "prepare.forgotten",
+		"journal.made", "prepare.journal.begun", "prepare.lease.journalled", "prepare.leases.issued",
+		"seal.written", "prepare.sealed",
+		"room.marked", "room.images.ready", "room.network.made", "room.volume.made",
+		"room.container.created", "room.container.attached", "room.container.started", "room.container.booted",
+		"room.state.written", "room.remembered", "room.services.ready", "prepare.room.made",
+	},
+	"run": {
+		"run.begun", "run.unsealed", "run.reached", "run.output",
+		"run.frozen", "run.searched", "run.stored", "run.compared", "run.ended",
+	},
+	"cleanup": {
+		"cleanup.begun", "end.begun", "end.over.noted", "end.lease.revoked", "end.lease.ended",
+		"wipe.found", "wipe.containers.gone", "wipe.removed", "wipe.forgotten",
+		"end.wiped", "end.seal.gone", "end.note.gone", "end.evidence.kept", "end.recorded", "end.closed",
+	},
+	"reap": {"reap.begun", "reap.found", "end.runner.gone", "reap.ended"},
+}
