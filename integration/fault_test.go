@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,7 +64,7 @@ func TestKilledAnywhere(t *testing.T) {
 				if fault.name == "runner" { // before its prepare nothing of ours knows of the job (README, Limits)
 					s.until(id, "Room cr-")
 				}
-				delay := rand.N(4 * time.Second)
+				delay := upTo(s.luck, 4*time.Second)
 				t.Logf("after %s", delay)
 				time.Sleep(delay)
 				fault.kill(s, id)
@@ -126,7 +125,7 @@ func (s *site) killInit(id int64) {
 			}
 			continue
 		}
-		pid, err := exec.Command("docker", "inspect", "--format", "{{.State.Pid}}", found[rand.N(len(found))]).Output()
+		pid, err := exec.Command("docker", "inspect", "--format", "{{.State.Pid}}", found[s.luck.IntN(len(found))]).Output()
 		n, _ := strconv.Atoi(strings.TrimSpace(string(pid)))
 		if err != nil || n <= 1 {
 			continue

@@ -13,6 +13,7 @@ import (
 // sleeps may be over before its words have reached the test.
 type gate struct {
 	address string
+	arrived <-chan struct{} // a job has come to it
 	open    func()
 }
 
@@ -23,8 +24,8 @@ func newGate(t *testing.T) gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opened := make(chan struct{})
-	g := gate{address: l.Addr().String(), open: sync.OnceFunc(func() { close(opened) })}
+	opened, arrived := make(chan struct{}), make(chan struct{}, 1)
+	g := gate{address: l.Addr().String(), arrived: arrived, open: sync.OnceFunc(func() { close(opened) })}
 	t.Cleanup(func() {
 		g.open() // nobody stays behind
 		l.Close()
@@ -34,6 +35,10 @@ func newGate(t *testing.T) gate {
 			c, err := l.Accept()
 			if err != nil {
 				return
+			}
+			select {
+			case arrived <- struct{}{}:
+			default:
 			}
 			go func() {
 				<-opened

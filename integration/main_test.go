@@ -3,9 +3,12 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,6 +30,7 @@ const (
 var (
 	theRig *rig.Rig
 	binDir string
+	seed   uint64
 )
 
 func TestMain(m *testing.M) {
@@ -50,13 +54,13 @@ func setUp(m *testing.M) (int, error) {
 	if _, err := os.Stat(filepath.Join(binDir, "cleanroom")); err != nil {
 		return 1, errors.New("bin/cleanroom is not there: run `make integration`, which builds it")
 	}
-	seed := uint64(time.Now().UnixNano())
+	seed = uint64(time.Now().UnixNano())
 	if s := os.Getenv("SEED"); s != "" {
 		if _, err := fmt.Sscan(s, &seed); err != nil {
 			return 1, fmt.Errorf("SEED: %w", err)
 		}
 	}
-	fmt.Printf("the stand-in's seed is %d (SEED repeats it)\n", seed)
+	fmt.Printf("the seed of the stand-in and of all chance is %d (SEED repeats it)\n", seed)
 	ctx := context.Background()
 	if theRig, err = rig.New(ctx, rig.Options{Dir: dir, Bin: binDir, Seed: seed, Awkward: true}); err != nil {
 		return 1, err
@@ -68,12 +72,26 @@ func setUp(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
+// chance is a test's own, the same for the same seed.
+func chance(t *testing.T) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(t.Name()))
+	return rand.New(rand.NewPCG(seed, h.Sum64()))
+}
+
+// upTo is a random time.
+func upTo(r *rand.Rand, most time.Duration) time.Duration {
+	return time.Duration(r.Int64N(int64(most)))
+}
+
 // site is a runner of one test, and the scene before it.
 type site struct {
 	t      *testing.T
+	bin    string // folder of its cleanroom
 	rig    *rig.Rig
 	runner *rig.Runner
 	before rig.Scene
+	luck   *rand.Rand
 }
 
 // install starts a runner with cleanroom for one test. When the test ends
@@ -100,7 +118,7 @@ func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, rig: r, runner: w, before: before}
+	s := &site{t: t, bin: cmp.Or(o.Bin, binDir), rig: r, runner: w, before: before, luck: chance(t)}
 	t.Cleanup(func() {
 		s.clean()
 		if err := w.Stop(); err != nil {

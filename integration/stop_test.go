@@ -210,7 +210,7 @@ func (s *site) cleanroom(args ...string) string {
 }
 
 func (s *site) tryCleanroom(args ...string) (string, error) {
-	out, err := exec.Command(filepath.Join(binDir, "cleanroom"), append([]string{"--config", s.runner.CleanroomConfig()}, args...)...).CombinedOutput()
+	out, err := exec.Command(filepath.Join(s.bin, "cleanroom"), append([]string{"--config", s.runner.CleanroomConfig()}, args...)...).CombinedOutput()
 	return string(out), err
 }
 

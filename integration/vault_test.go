@@ -3,7 +3,6 @@ package integration
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -309,7 +308,7 @@ func (s *site) killAnywhere(id int64, command string, most int) (killed int) {
 	s.t.Helper()
 	for killed < most {
 		if pid := s.driver(command); pid > 0 {
-			time.Sleep(rand.N(400 * time.Millisecond))
+			time.Sleep(upTo(s.luck, 400*time.Millisecond))
 			if syscall.Kill(pid, syscall.SIGKILL) == nil {
 				killed++
 			}

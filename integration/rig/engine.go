@@ -19,6 +19,8 @@ type EngineOptions struct {
 	Userns bool   // --userns-remap=default
 	Runsc  string // path of gVisor's runtime, to be known as runsc
 	TCP    bool   // listen on 127.0.0.1, too
+	Disk   string // size of the memory that its data are on; empty: they are beside everybody's
+	Runc   string // path of the runtime that it takes for runc
 }
 
 // Engine is a Docker Engine of a test's own, beside the machine's.
@@ -26,6 +28,8 @@ type Engine struct {
 	Host string // unix://...
 	TCP  string // tcp://..., if asked for
 	Dir  string
+	disk bool
+	args []string
 	cmd  *exec.Cmd
 }
 
@@ -87,6 +91,18 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 	if o.Runsc != "" {
 		config["runtimes"] = map[string]any{"runsc": map[string]any{"path": o.Runsc, "runtimeArgs": []string{"--platform=systrap"}}}
 	}
+	if o.Runc != "" {
+		config["runtimes"], config["default-runtime"] = map[string]any{"wrapped": map[string]any{"path": o.Runc}}, "wrapped"
+	}
+	if o.Disk != "" {
+		if err := os.Mkdir(e.data(), 0o711); err != nil {
+			return nil, err
+		}
+		if err := syscall.Mount("tmpfs", e.data(), "tmpfs", 0, "mode=0711,size="+o.Disk); err != nil {
+			return nil, fmt.Errorf("disk of the second engine: %w", err)
+		}
+		e.disk = true
+	}
 	text, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
@@ -94,12 +110,12 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), text, 0o600); err != nil {
 		return nil, err
 	}
-	args := []string{"--config-file", filepath.Join(dir, "daemon.json"), "--host", e.Host,
-		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
+	e.args = []string{"--config-file", filepath.Join(dir, "daemon.json"), "--host", e.Host,
+		"--data-root", e.data(), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
 		"--storage-driver", strings.TrimSpace(driver), "--bridge", e.bridge(), "--iptables=false", "--ip6tables=false",
 		"--default-address-pool", "base=" + pool + ",size=24"}
 	if o.Userns {
-		args = append(args, "--userns-remap=default")
+		e.args = append(e.args, "--userns-remap=default")
 	}
 	if o.TCP {
 		address, err := freeAddress("127.0.0.1")
@@ -107,32 +123,52 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 			return nil, err
 		}
 		e.TCP = "tcp://" + address
-		args = append(args, "--host", e.TCP, "--tls=false")
+		e.args = append(e.args, "--host", e.TCP, "--tls=false")
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
 	if err := e.makeBridge(ctx); err != nil {
 		return nil, err
 	}
 	if err := firewall(ctx, "-I"); err != nil {
 		return nil, errors.Join(err, e.removeBridge())
 	}
-	e.cmd = exec.Command("dockerd", args...)
+	if err := e.Up(ctx); err != nil {
+		return nil, errors.Join(err, e.Stop())
+	}
+	return e, nil
+}
+
+// data is where it keeps everything.
+func (e *Engine) data() string { return filepath.Join(e.Dir, "data") }
+
+// Up starts the engine, again after Down.
+func (e *Engine) Up(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(e.Dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	e.cmd = exec.Command("dockerd", e.args...)
 	e.cmd.Stdout, e.cmd.Stderr = log, log
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := e.cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("a second engine: %w", err), firewall(ctx, "-D"), e.removeBridge())
+		e.cmd = nil
+		return fmt.Errorf("a second engine: %w", err)
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if _, err = e.Docker(ctx, "version"); err == nil {
-			return e, nil
+			return nil
 		}
 	}
-	err = fmt.Errorf("the second engine does not come up: %w\n%s", err, e.Words())
-	return nil, errors.Join(err, e.Stop())
+	return fmt.Errorf("the second engine does not come up: %w\n%s", err, e.Words())
+}
+
+// Down kills the engine. What it runs lives on, as after a crash.
+func (e *Engine) Down() {
+	if e.cmd != nil {
+		e.cmd.Process.Kill()
+		e.cmd.Wait()
+		e.cmd = nil
+	}
 }
 
 // Docker runs the client against this engine.
@@ -171,18 +207,7 @@ func (e *Engine) Words() string {
 // Stop ends the engine and removes all of it. Mounts and processes that it
 // leaves are an error.
 func (e *Engine) Stop() error {
-	e.cmd.Process.Signal(syscall.SIGTERM)
-	ended := make(chan error, 1)
-	go func() { ended <- e.cmd.Wait() }()
-	failed := []error{firewall(context.Background(), "-D")}
-	select {
-	case <-ended:
-	case <-time.After(patience):
-		e.cmd.Process.Kill()
-		<-ended
-		failed = append(failed, fmt.Errorf("the second engine did not end within %s of TERM", patience))
-	}
-	failed = append(failed, e.removeBridge())
+	failed := []error{e.end(), firewall(context.Background(), "-D"), e.removeBridge()}
 	var left []string
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { // shims end a little after their engine
 		if left = e.processes(); len(left) == 0 {
@@ -195,11 +220,31 @@ func (e *Engine) Stop() error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	failed = append(failed, err)
 	for _, m := range lines(string(mounts)) {
-		if target := strings.Fields(m)[1]; strings.HasPrefix(target, e.Dir+"/") {
+		if target := strings.Fields(m)[1]; strings.HasPrefix(target, e.Dir+"/") && target != e.data() {
 			failed = append(failed, fmt.Errorf("mount %s is left of the second engine", target), syscall.Unmount(target, syscall.MNT_DETACH))
 		}
 	}
+	if e.disk {
+		failed = append(failed, syscall.Unmount(e.data(), 0))
+	}
 	return errors.Join(append(failed, os.RemoveAll(e.Dir))...)
+}
+
+func (e *Engine) end() error {
+	if e.cmd == nil {
+		return nil
+	}
+	e.cmd.Process.Signal(syscall.SIGTERM)
+	ended := make(chan error, 1)
+	go func() { ended <- e.cmd.Wait() }()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(patience):
+		e.cmd.Process.Kill()
+		<-ended
+		return fmt.Errorf("the second engine did not end within %s of TERM", patience)
+	}
 }
 
 // processes that name the engine's folder.

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ type RunnerOptions struct {
 	Executor   string // custom (cleanroom), docker or shell
 	Concurrent int    // 1 when zero
 	Config     string // cleanroom's configuration, after the rig's own lines
+	Bin        string // folder of another cleanroom than the rig's
 	// Extra lines go into [[runners]].
 	Extra string
 	// Env is added to the runner's environment, and so to cleanroom's.
@@ -127,7 +129,7 @@ func (r *Rig) register(ctx context.Context, w *Runner, config string, o RunnerOp
 		return err
 	}
 	args := []string{"register", "--runner-config", config, "--config", w.CleanroomConfig()}
-	c := exec.CommandContext(ctx, filepath.Join(r.Bin, "cleanroom"), args...)
+	c := exec.CommandContext(ctx, filepath.Join(cmp.Or(o.Bin, r.Bin), "cleanroom"), args...)
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("cleanroom register: %w: %s", err, out)
 	}

@@ -4,7 +4,8 @@
 // It promises that without the build tag faults none of that exists: At and
 // Now then are nil and time.Now, and no environment changes them.
 //
-// With the tag, CLEANROOM_FAULT says what happens where:
+// With the tag, FAULTS_AT in the environment, or else the job's variable of that
+// name, says what happens where:
 //
 //	POINT=kill      KILL to ourselves
 //	POINT=error     At returns ErrInjected
@@ -13,7 +14,7 @@
 // POINT=kill@3 is for the third time that one process reaches the point.
 // A value that begins with / names a file which holds that; whoever acts first
 // removes it, so that it happens once and the test sees that it has.
-// CLEANROOM_FAULT_CLOCK=-24h sets Now that far from the true time.
+// FAULTS_CLOCK=-24h sets Now that far from the true time.
 package fault
 
 // Points are all names that At is called with, by the command that reaches

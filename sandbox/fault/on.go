@@ -27,7 +27,10 @@ func At(point string) error {
 	reached[point]++
 	n := reached[point]
 	mu.Unlock()
-	told, file := os.Getenv("CLEANROOM_FAULT"), ""
+	told, file := os.Getenv("FAULTS_AT"), ""
+	if told == "" {
+		told = os.Getenv("CUSTOM_ENV_FAULTS_AT")
+	}
 	if strings.HasPrefix(told, "/") {
 		file = told
 		b, _ := os.ReadFile(file) // gone: somebody has acted
@@ -61,7 +64,7 @@ func At(point string) error {
 
 // Now is the time by which rooms are judged.
 func Now() time.Time {
-	by := os.Getenv("CLEANROOM_FAULT_CLOCK")
+	by := os.Getenv("FAULTS_CLOCK")
 	if by == "" {
 		return time.Now()
 	}

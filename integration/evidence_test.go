@@ -1,0 +1,81 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// nothingLeft of a job on the engine, and in our folders; and the evidence says
+// so, and that each lease was revoked. Another job's prepare may still be at it.
+func (s *site) nothingLeft(id int64, ended bool) {
+	s.t.Helper()
+	var left []string
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if left = s.leftOf(id); len(left) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			s.t.Errorf("left of job %d: %q", id, left)
+			break
+		}
+	}
+	if ended {
+		s.endedWhole(id)
+	}
+}
+
+func (s *site) leftOf(id int64) (left []string) {
+	s.t.Helper()
+	counts, err := s.rig.LeftOf(s.t.Context(), id)
+	if err != nil || counts != "0 0 0" {
+		left = append(left, fmt.Sprint("containers, volumes, networks: ", counts, err))
+	}
+	for _, folder := range []string{"rooms", "sealed", "stages", "leases"} {
+		for _, in := range []string{s.runner.StateDir(), s.runner.DataDir()} {
+			found, _ := filepath.Glob(filepath.Join(in, folder, fmt.Sprintf("*-%d-*", id)))
+			left = append(left, found...)
+		}
+	}
+	return left
+}
+
+// ending is evidence as `room show --json` prints it.
+type ending struct {
+	Room, By, Why, Error string
+	Complete             bool
+	Leases               []struct{ ID, Outcome string }
+	Removed, Left        []struct{ Kind, Name, Why string }
+}
+
+func (s *site) endings(id int64) (all []ending) {
+	s.t.Helper()
+	if err := json.Unmarshal([]byte(s.cleanroom("room", "show", strconv.FormatInt(id, 10), "--json")), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	return all
+}
+
+// endedWhole looks at the evidence: nothing is left, and no lease.
+func (s *site) endedWhole(id int64) {
+	s.t.Helper()
+	last, leases := map[string]ending{}, map[string]string{}
+	for _, e := range s.endings(id) {
+		last[e.Room] = e
+		for _, l := range e.Leases {
+			leases[l.ID] = l.Outcome
+		}
+	}
+	for room, e := range last {
+		if !e.Complete || len(e.Left) > 0 {
+			s.t.Errorf("%s: the evidence is %+v", room, e)
+		}
+	}
+	for lease, outcome := range leases {
+		if outcome != "revoked" {
+			s.t.Errorf("lease %s: %s", lease, outcome)
+		}
+	}
+}
