@@ -3,8 +3,10 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,6 +26,41 @@ func (s *site) nothingLeft(id int64, ended bool) {
 	}
 	if ended {
 		s.endedWhole(id)
+		s.recordedOnce(id)
+	}
+}
+
+// recordedOnce: where there is an audit log, it is whole, and has each room of
+// the job once, and in its last record as ended.
+func (s *site) recordedOnce(id int64) {
+	s.t.Helper()
+	if _, err := os.Stat(filepath.Join(s.runner.DataDir(), "audit", "log")); err != nil {
+		return
+	}
+	s.cleanroom("audit", "verify")
+	type end struct{ Complete bool }
+	jobs, complete := map[string]int{}, map[string]bool{}
+	for line := range strings.Lines(s.cleanroom("audit", "show", strconv.FormatInt(id, 10), "--json")) {
+		var r struct {
+			Job, Reap *struct {
+				Room string
+				End  end
+			}
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			s.t.Fatal(err)
+		}
+		if r.Job != nil {
+			jobs[r.Job.Room]++
+			complete[r.Job.Room] = r.Job.End.Complete
+		} else {
+			complete[r.Reap.Room] = r.Reap.End.Complete
+		}
+	}
+	for room, done := range complete {
+		if jobs[room] != 1 || !done {
+			s.t.Errorf("%s has %d records of its job, and is ended: %v", room, jobs[room], done)
+		}
 	}
 }
 

@@ -48,6 +48,7 @@ func installFaulty(t *testing.T, o rig.RunnerOptions) *site {
 	if strings.Contains(o.Config, `name = "KEY"`) {
 		s.cleanroom("secret", "set", "KEY", "--generator", "random", "--rotate", "job")
 	}
+	s.cleanroom("audit", "init")
 	return s
 }
 

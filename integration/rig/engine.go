@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -169,6 +170,14 @@ func (e *Engine) Down() {
 		e.cmd.Wait()
 		e.cmd = nil
 	}
+	// An engine that finds its containerd dying takes it for a living one, and waits for it in vain.
+	for end := time.Now().Add(patience); time.Now().Before(end) && e.has("containerd.toml"); time.Sleep(10 * time.Millisecond) {
+	}
+}
+
+// has tells whether a process of the engine names a word.
+func (e *Engine) has(word string) bool {
+	return slices.ContainsFunc(e.processes(), func(p string) bool { return strings.Contains(p, word) })
 }
 
 // Docker runs the client against this engine.

@@ -62,5 +62,9 @@ func (e *Engine) noteFrozen(room string, frozen bool) error {
 		return nil
 	}
 	f.Job.Frozen = frozen
-	return e.remember(room, f)
+	err := e.remember(room, f)
+	if err != nil && e.unremember(room) == nil { // as without a state: the folder may be full
+		return nil
+	}
+	return err
 }

@@ -48,6 +48,11 @@ func (e *Engine) remember(room string, f found) error {
 	return os.Rename(tmp, filepath.Join(dir, "room.json"))
 }
 
+// unremember has the engine asked from now on.
+func (e *Engine) unremember(room string) error {
+	return os.Remove(filepath.Join(e.stateDir(room), "room.json"))
+}
+
 // recall is remember's other end; what it cannot read the engine tells.
 func (e *Engine) recall(ctx context.Context, room string, role sandbox.Role) (way, error) {
 	if f, ok := e.remembered(room); ok {

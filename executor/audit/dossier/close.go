@@ -46,6 +46,10 @@ func Close(dataDir, room string, log Log, make func(State) *record.Record, compl
 	state := State{Job: record.Job{Room: room}, Gaps: []string{gap}}
 	if gap == "" {
 		state = gather(room, f)
+	} else if gap == missing {
+		if err := state.told(room, log); err != nil {
+			return 0, err
+		}
 	}
 	r := make(state)
 	if r == nil {
@@ -72,6 +76,24 @@ func Close(dataDir, room string, log Log, make func(State) *record.Record, compl
 		return index, remove(dataDir, room)
 	}
 	return index, note(dataDir, room, mark{ID: r.ID, Recorded: true, Index: index})
+}
+
+// told asks the log where there is no dossier: whoever ended the room may have
+// died when it had its record and before it was off the books.
+func (s *State) told(room string, log Log) error {
+	finder, ok := log.(Finder)
+	if !ok {
+		return nil
+	}
+	for id := record.MakeID(record.OfJob, room); ; id = record.MakeID(record.OfReap, room, strconv.Itoa(s.recorded)) {
+		_, found, err := finder.Find(id, 0)
+		if err != nil || !found {
+			return err
+		}
+		if s.recorded++; s.recorded == 1 {
+			s.first = id
+		}
+	}
 }
 
 // note adds a mark. A dossier that is full keeps no record from the log.

@@ -195,6 +195,20 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
+// Whoever had the record and died before the room was off the books: what
+// comes next is a later ending, not the job once more.
+func TestEndedAgain(t *testing.T) {
+	dir, l := begin(t), &list{}
+	for range 3 {
+		if _, err := Close(dir, room, l, ending(true), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.records) != 3 || one(t, l, 0).Kind != record.OfJob || one(t, l, 1).Kind != record.OfReap || one(t, l, 1).ID == one(t, l, 2).ID {
+		t.Errorf("%s", l.records)
+	}
+}
+
 // A dossier that is missing, damaged or hostile gives a record that says so.
 func TestDamaged(t *testing.T) {
 	good := func(t *testing.T, dir string) []byte {
