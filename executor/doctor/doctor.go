@@ -67,7 +67,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) []Check {
 		arch = e.info.Architecture
 		checks = append(checks, e.checks(ctx, cfg)...)
 	}
-	checks = append(checks, initBinary(ctx, opts, arch), stateDir(cfg.StateDir), dataDir(cfg.DataDir), rules(cfg))
+	checks = append(checks, initBinary(ctx, opts, arch), stateDir(cfg.StateDir), dataDir(cfg.DataDir), rules(cfg), auditLog(ctx, cfg))
 	checks = append(checks, sources(cfg)...)
 	if cfg.Log.File != "" {
 		checks = append(checks, logFile(cfg.Log.File))
