@@ -129,6 +129,7 @@ func seeing(c config.Config, rules *policy.Policy) (seen, error) {
 func withoutPasswords(c config.Config) config.Config {
 	c.Policy.Rules = nil
 	c.Images.AuthConfig = ""
+	c.Audit.SignCommand = first(c.Audit.SignCommand)
 	for _, proxy := range []*string{&c.Network.HTTPProxy, &c.Network.HTTPSProxy, &c.Engine.Host} {
 		*proxy = withoutUser(*proxy)
 	}

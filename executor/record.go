@@ -102,7 +102,7 @@ func recordLeases(endings []secret.Ending, at time.Time) (all []record.Secret) {
 	for _, e := range slices.Backward(endings) { // revoked youngest first
 		l := record.Lease{ID: e.Entry.ID, Issued: e.Entry.Issued, Expires: e.Entry.Expires, Ended: at, Outcome: string(e.Outcome)}
 		if e.Err != nil {
-			l.Error = strings.ReplaceAll(e.Err.Error(), "\n", "; ")
+			l.Error = whyNot
 		}
 		all = dossier.Merge(all, record.Secret{Name: e.Entry.Secret, Provider: e.Entry.Provider, Leases: []record.Lease{l}})
 	}
@@ -113,10 +113,20 @@ func recordLeases(endings []secret.Ending, at time.Time) (all []record.Secret) {
 func recordEnd(why string, took time.Duration, ended Ended, err error) record.End {
 	e := record.End{Why: why, Millis: took.Milliseconds(), Removed: recordItems(ended.Evidence.Removed), Left: recordItems(ended.Evidence.Left), Complete: err == nil}
 	if err != nil {
-		e.Error = strings.ReplaceAll(err.Error(), "\n", "; ")
+		e.Error = err.Error()
+		for _, l := range ended.Leases {
+			if l.Err != nil {
+				e.Error = strings.ReplaceAll(e.Error, l.Err.Error(), whyNot)
+			}
+		}
+		e.Error = strings.ReplaceAll(e.Error, "\n", "; ")
 	}
 	return e
 }
+
+// whyNot stands in a record for the words of a source or of a program that
+// revokes: they may hold what it gave, and a record stays for good.
+const whyNot = "it could not be revoked: the driver's log, and room show, say why"
 
 func recordItems(items []sandbox.Item) (all []record.Item) {
 	for _, i := range items {

@@ -152,6 +152,9 @@ func (v *verifier) log(ctx context.Context, g *globals, c *cobra.Command) error 
 	if r.More > 0 {
 		fmt.Fprintf(out, "and %d more\n", r.More)
 	}
+	for _, file := range append(r.Trailing, r.Stray...) {
+		fmt.Fprintf(out, "no checkpoint covers it: %s holds more than the log has (an append that was cut short, or somebody put it there)\n", plainName(file))
+	}
 	for _, k := range r.NotOurs {
 		fmt.Fprintf(out, "not of this log, and so not held against it: the checkpoint in %s\n", plainName(k.Name))
 	}

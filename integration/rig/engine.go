@@ -32,6 +32,8 @@ type Engine struct {
 	disk bool
 	args []string
 	cmd  *exec.Cmd
+	// ended is closed when that process was waited for.
+	ended chan struct{}
 }
 
 // pool is where a second engine's networks come from.
@@ -141,8 +143,21 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 // data is where it keeps everything.
 func (e *Engine) data() string { return filepath.Join(e.Dir, "data") }
 
-// Up starts the engine, again after Down.
-func (e *Engine) Up(ctx context.Context) error {
+// Up starts the engine, again after Down. One that ends by itself is started
+// again, as systemd does: after a KILL its containerd may take too long.
+func (e *Engine) Up(ctx context.Context) (err error) {
+	for range 3 {
+		if err = e.start(); err != nil {
+			return err
+		}
+		if err = e.answers(ctx); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the second engine does not come up: %w\n%s", err, e.Words())
+}
+
+func (e *Engine) start() error {
 	log, err := os.OpenFile(filepath.Join(e.Dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -155,19 +170,31 @@ func (e *Engine) Up(ctx context.Context) error {
 		e.cmd = nil
 		return fmt.Errorf("a second engine: %w", err)
 	}
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	e.ended = make(chan struct{})
+	go func(c *exec.Cmd, ended chan struct{}) { c.Wait(); close(ended) }(e.cmd, e.ended)
+	return nil
+}
+
+// answers waits until the engine does, or has ended.
+func (e *Engine) answers(ctx context.Context) (err error) {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if _, err = e.Docker(ctx, "version"); err == nil {
 			return nil
 		}
+		select {
+		case <-e.ended:
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return fmt.Errorf("the second engine does not come up: %w\n%s", err, e.Words())
+	return err
 }
 
 // Down kills the engine. What it runs lives on, as after a crash.
 func (e *Engine) Down() {
 	if e.cmd != nil {
 		e.cmd.Process.Kill()
-		e.cmd.Wait()
+		<-e.ended
 		e.cmd = nil
 	}
 	// An engine that finds its containerd dying takes it for a living one, and waits for it in vain.
@@ -244,14 +271,12 @@ func (e *Engine) end() error {
 		return nil
 	}
 	e.cmd.Process.Signal(syscall.SIGTERM)
-	ended := make(chan error, 1)
-	go func() { ended <- e.cmd.Wait() }()
 	select {
-	case <-ended:
+	case <-e.ended:
 		return nil
 	case <-time.After(patience):
 		e.cmd.Process.Kill()
-		<-ended
+		<-e.ended
 		return fmt.Errorf("the second engine did not end within %s of TERM", patience)
 	}
 }

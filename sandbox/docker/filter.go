@@ -39,8 +39,8 @@ var packetFilters = []struct{ list, change []string }{
 }
 
 // ofNetworks looks for what the engine should have undone with a room's
-// networks: interfaces, and rules of the packet filter. A rule that is left is
-// removed. On an engine elsewhere there is nothing to be seen from here.
+// networks, and does not where it is killed or its disk is full: interfaces, and
+// rules of the packet filter. What is left is removed. On an engine elsewhere there is nothing to be seen from here.
 func (e *Engine) ofNetworks(ctx context.Context, room string) (found sandbox.Evidence) {
 	if !e.local {
 		return found
@@ -49,9 +49,16 @@ func (e *Engine) ofNetworks(ctx context.Context, room string) (found sandbox.Evi
 	defer cancel()
 	names := bridges(room)
 	for _, name := range names {
-		if _, err := os.Lstat("/sys/class/net/" + name); err == nil {
-			found.Left = append(found.Left, sandbox.Item{Kind: "interface", Name: name, Why: "still there after its network"})
+		if _, err := os.Lstat("/sys/class/net/" + name); err != nil {
+			continue
 		}
+		item := sandbox.Item{Kind: "interface", Name: name}
+		if out, err := exec.CommandContext(ctx, "ip", "link", "delete", name).CombinedOutput(); err != nil {
+			item.Why = fmt.Sprintf("still there after its network: %v: %s", err, bytes.TrimSpace(out))
+			found.Left = append(found.Left, item)
+			continue
+		}
+		found.Removed = append(found.Removed, item)
 	}
 	each := make([]sandbox.Evidence, len(packetFilters))
 	var wg sync.WaitGroup

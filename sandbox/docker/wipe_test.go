@@ -59,9 +59,8 @@ func TestWipeLooksForRules(t *testing.T) {
 	link := bridge(outerNetwork(name))
 	run("ip", "link", "add", link, "type", "bridge")
 	ev, err = e.Wipe(t.Context(), name)
-	if err == nil || len(ev.Left) != 1 || ev.Left[0].Kind != "interface" || ev.Left[0].Name != link {
+	if err != nil || len(ev.Removed) != 1 || ev.Removed[0] != (sandbox.Item{Kind: "interface", Name: link}) {
 		t.Errorf("%+v, %v", ev, err)
 	}
-	run("ip", "link", "delete", link)
 	wiped(t, e, name)
 }
