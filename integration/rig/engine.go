@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,11 +29,11 @@ type Engine struct {
 	Host string // unix://...
 	TCP  string // tcp://..., if asked for
 	Dir  string
-	disk bool
 	args []string
 	cmd  *exec.Cmd
 	// ended is closed when that process was waited for.
-	ended chan struct{}
+	ended  chan struct{}
+	killed bool // once
 }
 
 // pool is where a second engine's networks come from.
@@ -104,7 +104,6 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 		if err := syscall.Mount("tmpfs", e.data(), "tmpfs", 0, "mode=0711,size="+o.Disk); err != nil {
 			return nil, fmt.Errorf("disk of the second engine: %w", err)
 		}
-		e.disk = true
 	}
 	text, err := json.Marshal(config)
 	if err != nil {
@@ -195,16 +194,13 @@ func (e *Engine) Down() {
 	if e.cmd != nil {
 		e.cmd.Process.Kill()
 		<-e.ended
-		e.cmd = nil
+		e.cmd, e.killed = nil, true
 	}
 	// An engine that finds its containerd dying takes it for a living one, and waits for it in vain.
-	for end := time.Now().Add(patience); time.Now().Before(end) && e.has("containerd.toml"); time.Sleep(10 * time.Millisecond) {
+	text, _ := os.ReadFile(filepath.Join(e.Dir, "exec", "containerd", "containerd.pid"))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	for end := time.Now().Add(patience); pid > 1 && time.Now().Before(end) && syscall.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
 	}
-}
-
-// has tells whether a process of the engine names a word.
-func (e *Engine) has(word string) bool {
-	return slices.ContainsFunc(e.processes(), func(p string) bool { return strings.Contains(p, word) })
 }
 
 // Docker runs the client against this engine.
@@ -238,67 +234,4 @@ func (e *Engine) Look(ctx context.Context) (Scene, error) { return onEngine(ctx,
 func (e *Engine) Words() string {
 	b, _ := os.ReadFile(filepath.Join(e.Dir, "log"))
 	return string(b[max(0, len(b)-4000):])
-}
-
-// Stop ends the engine and removes all of it. Mounts and processes that it
-// leaves are an error.
-func (e *Engine) Stop() error {
-	failed := []error{e.end(), firewall(context.Background(), "-D"), e.removeBridge()}
-	var left []string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { // shims end a little after their engine
-		if left = e.processes(); len(left) == 0 {
-			break
-		}
-	}
-	for _, p := range left {
-		failed = append(failed, fmt.Errorf("process %s is left of the second engine", p))
-	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	failed = append(failed, err)
-	for _, m := range lines(string(mounts)) {
-		if target := strings.Fields(m)[1]; strings.HasPrefix(target, e.Dir+"/") && target != e.data() {
-			failed = append(failed, fmt.Errorf("mount %s is left of the second engine", target), syscall.Unmount(target, syscall.MNT_DETACH))
-		}
-	}
-	if e.disk {
-		failed = append(failed, syscall.Unmount(e.data(), 0))
-	}
-	return errors.Join(append(failed, os.RemoveAll(e.Dir))...)
-}
-
-func (e *Engine) end() error {
-	if e.cmd == nil {
-		return nil
-	}
-	e.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-e.ended:
-		return nil
-	case <-time.After(patience):
-		e.cmd.Process.Kill()
-		<-e.ended
-		return fmt.Errorf("the second engine did not end within %s of TERM", patience)
-	}
-}
-
-// processes that name the engine's folder.
-func (e *Engine) processes() (found []string) {
-	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, p := range all {
-		if b, err := os.ReadFile(p); err == nil && bytes.Contains(b, []byte(e.Dir+"/")) {
-			found = append(found, filepath.Base(filepath.Dir(p))+" "+strings.ReplaceAll(string(b), "\x00", " "))
-		}
-	}
-	return found
-}
-
-// Rooms are processes of rooms on this engine: shims, and what a runtime with
-// a kernel of its own runs for each container.
-func (e *Engine) Rooms() (found []string) {
-	for _, p := range e.processes() {
-		if strings.Contains(p, "shim") || strings.Contains(p, "runsc") {
-			found = append(found, p)
-		}
-	}
-	return found
 }

@@ -99,7 +99,39 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
 		}
 	}
+	if exit.Canceled && ctx.Err() == nil {
+		if err := e.fromOutside(ctx, s); err != nil {
+			return sandbox.Result{}, err
+		}
+	}
 	return sandbox.Result{ExitCode: exit.Code, Signal: exit.Signal, OOM: exit.OOM, Canceled: exit.Canceled}, nil
+}
+
+// fromOutside is an error if a container that was told to end was not by its
+// own processes: they reach no other container of the room, an engine that stops
+// ends all.
+func (e *Engine) fromOutside(ctx context.Context, s sandbox.Stage) error {
+	other := sandbox.Helper
+	if s.Role == sandbox.Helper {
+		other = sandbox.Job
+	}
+	ctx, cancel := e.short(ctx)
+	defer cancel()
+	for range 10 {
+		c, err := e.api.ContainerInspect(ctx, containerName(s.Room, other))
+		switch {
+		case err != nil:
+			return fmt.Errorf("the %s container was told to end from outside, and of the %s container the engine says: %w", s.Role, other, err)
+		case c.State != nil && !c.State.Running:
+			return fmt.Errorf("the %s container was told to end from outside, as the %s container was: was the engine stopped?", s.Role, other)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // whyNot explains an error of looking through files. That of who looked, and
