@@ -12,6 +12,12 @@ type Audit struct {
 	SignCommand []string `mapstructure:"sign_command"`
 	// PublicKey is the public half of that key: PEM, or base64 of 32 bytes.
 	PublicKey string `mapstructure:"public_key"`
+	// Provenance has each upload of artifacts attested, where there is a log: by
+	// an in-toto statement that is signed with the log's key.
+	Provenance bool `mapstructure:"provenance"`
+	// ProvenanceFile is a path in the project's folder where uploads whose paths
+	// include it find the signed statement. Empty: none.
+	ProvenanceFile string `mapstructure:"provenance_file"`
 	// Witness are servers that cosign the log's checkpoints.
 	Witness []Witness `mapstructure:"witness"`
 	// Forward are destinations that each record is sent to.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func TestEveryKeyHasItsVariable(t *testing.T) {
 		case time.Duration:
 			text = "7s"
 		case bool:
-			text = "true"
+			text = strconv.FormatBool(!k.value.Bool())
 		default:
 			text = "3"
 		}

@@ -53,6 +53,7 @@ func Default() Config {
 			MaxSize:        "20g",
 			MaxProjectSize: "4g",
 		},
+		Audit: Audit{Provenance: true},
 		Log: Log{
 			Level:  "info",
 			Format: "text",

@@ -75,8 +75,12 @@ var explain = map[string]string{
 	"audit.required":     "Refuse jobs on a host without an audit log (`cleanroom audit init` makes one).",
 	"audit.sign_command": "Program, with its arguments, that holds the key which signs the audit log: it reads on stdin what to sign\nand prints the Ed25519 signature (64 bytes, or base64). Empty: the key is a file.",
 	"audit.public_key":   "Public half of that key: PEM, or base64 of its 32 bytes.",
-	"audit.witness":      "Servers that cosign the log's checkpoints (C2SP tlog-witness), asked by `cleanroom reap`.",
-	"audit.forward":      "Where records go besides the log on this host, as they are written: syslog (udp://, tcp://, tls://HOST:PORT\nor unix:///PATH) or otlp. What a destination has not got yet is kept by name.",
+
+	"audit.provenance":      "Sign, with the log's key, where each upload of artifacts comes from (SLSA provenance in a DSSE envelope);\n`cleanroom audit provenance JOB` prints it. Only on a host with an audit log.",
+	"audit.provenance_file": "Path in the project's folder, like provenance.intoto.jsonl, where a job whose artifacts:paths include it gets that\nas well, in the place of a file of its own. Empty: none.",
+
+	"audit.witness": "Servers that cosign the log's checkpoints (C2SP tlog-witness), asked by `cleanroom reap`.",
+	"audit.forward": "Where records go besides the log on this host, as they are written: syslog (udp://, tcp://, tls://HOST:PORT\nor unix:///PATH) or otlp. What a destination has not got yet is kept by name.",
 }
 
 // examples of the lists of tables; a test loads them together.

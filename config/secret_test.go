@@ -111,6 +111,10 @@ func TestBadTables(t *testing.T) {
 		"[[audit.forward]]\nname = \"f\"\nkind = \"otlp\"\naddress = \"otel.test:4318\"\n":                    "audit.forward[0].address",
 		"[[audit.forward]]\nname = \"f\"\nkind = \"otlp\"\naddress = \"https://otel.test/?k=canary-value\"\n": "goes into headers_file",
 		aForward + "timeout = \"-1s\"\n":                                                                      "above zero",
+		"[audit]\nprovenance_file = \"/provenance\"\n":                                                        "audit.provenance_file",
+		"[audit]\nprovenance_file = \"a/../../b\"\n":                                                          "a clean path in the project's folder",
+		"[audit]\nprovenance_file = \"*.intoto.jsonl\"\n":                                                     "a clean path in the project's folder",
+		"[audit]\nprovenance = false\nprovenance_file = \"p\"\n":                                              "left out where audit.provenance is false",
 		"data_dir = \"/run/cleanroom/data\"":                                                                  "apart from state_dir",
 	} {
 		_, err := Load(write(t, text), nil)

@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 func (c *checker) audit(a Audit) {
@@ -13,6 +15,11 @@ func (c *checker) audit(a Audit) {
 		c.check(a.SignCommand[0] != "", "audit.sign_command", a.SignCommand, "a program's absolute path and its arguments")
 	}
 	c.check((len(a.SignCommand) > 0) == (a.PublicKey != ""), "audit.public_key", a.PublicKey, "set together with audit.sign_command")
+	if f := a.ProvenanceFile; f != "" {
+		c.check(fs.ValidPath(f) && f != "." && !strings.ContainsAny(f, "\\*?[]{}") && !strings.ContainsFunc(f, unicode.IsControl),
+			"audit.provenance_file", f, "a clean path in the project's folder, like provenance.intoto.jsonl")
+		c.check(a.Provenance, "audit.provenance_file", f, "left out where audit.provenance is false")
+	}
 	for i, w := range a.Witness {
 		at := fmt.Sprintf("audit.witness[%d].", i)
 		c.url(at+"url", w.URL)

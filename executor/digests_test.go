@@ -36,7 +36,7 @@ func TestAttest(t *testing.T) {
 			t.Fatal(err)
 		}
 		x := j.executor()
-		x.Attest = func(_ context.Context, up Upload) error { told = append(told, up); return answer }
+		x.Attest = func(_ context.Context, up Upload) ([]byte, error) { told = append(told, up); return nil, answer }
 		if err := x.RunStage(t.Context(), script, stage); err != nil {
 			t.Fatal(err)
 		}

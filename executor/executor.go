@@ -37,9 +37,10 @@ type Executor struct {
 	Audit   *Audit // nil: no record is kept
 
 	// Attest, unless nil, is told what an upload of artifacts will store, when
-	// the guard has let it pass and before it is stored. Its error ends the
-	// stage. If it is nil nothing is hashed.
-	Attest func(context.Context, Upload) error
+	// the guard has let it pass and before it is stored: Vouch. What it gives goes
+	// to where audit.provenance_file says; its error ends the stage. If it is nil
+	// nothing is hashed.
+	Attest func(context.Context, Upload) (envelope []byte, err error)
 
 	counts []metrics.Change // until the stage ends
 	gather gatherer         // for the job's record
@@ -49,7 +50,7 @@ type Executor struct {
 // ask, has to mend.
 var authors = []error{
 	sandbox.ErrUser, ErrDenied, contract.ErrService, registry.ErrJob,
-	identity.ErrToken, identity.ErrDisagree, secret.ErrRefused, ErrFound, ErrUnsearched, sandbox.ErrChanged,
+	identity.ErrToken, identity.ErrDisagree, secret.ErrRefused, ErrFound, ErrUnsearched, sandbox.ErrChanged, ErrPlace,
 }
 
 // stageError carries the code a stage of the job ended with.

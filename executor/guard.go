@@ -41,19 +41,19 @@ const tellAfter = 10 * time.Second
 const searchMemory = 384 << 20
 
 // guarded has what a stage stores looked through before it is stored; nil
-// where it stores nothing.
-func (x *Executor) guarded(stage string, sealed *secret.Sealed) (*sandbox.Store, error) {
+// where it stores nothing. before goes before the stage's script.
+func (x *Executor) guarded(stage string, sealed *secret.Sealed) (store *sandbox.Store, before func(context.Context, sandbox.Inside) error, err error) {
 	stored, err := x.Call.Stored(stage)
 	if err != nil || len(stored) == 0 {
-		return nil, err
+		return nil, nil, err
 	}
 	dir, ok := x.Call.ProjectDir()
 	if !ok {
-		return nil, fmt.Errorf("the runner does not say where the project's folder is (RUNNER_TEMP_PROJECT_DIR): what stage %s stores cannot be searched", stage)
+		return nil, nil, fmt.Errorf("the runner does not say where the project's folder is (RUNNER_TEMP_PROJECT_DIR): what stage %s stores cannot be searched", stage)
 	}
 	s, err := x.searchFor(sealed, guard.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.what = whatOf(stored)
 	s.digests = x.digests(stage, dir, stored)
@@ -65,9 +65,15 @@ func (x *Executor) guarded(stage string, sealed *secret.Sealed) (*sandbox.Store,
 			}
 			sets = append(sets, sandbox.FileSet{Paths: one.Paths, Exclude: one.Exclude, Untracked: one.Untracked})
 		}
+		if s.digests != nil && s.digests.ours != "" {
+			writes = append(writes, s.digests.ours)
+		}
 		return sets, writes
 	}
-	return &sandbox.Store{Dir: dir, EnvFile: x.Call.EnvFile(), Choose: choose, Check: s.all}, nil
+	if s.digests != nil && s.digests.ours != "" {
+		before = s.bring
+	}
+	return &sandbox.Store{Dir: dir, EnvFile: x.Call.EnvFile(), Choose: choose, Check: s.all}, before, nil
 }
 
 // searchFor looks for all that the job has and nobody else may see.
@@ -103,6 +109,8 @@ type search struct {
 	archives bool
 	stored   []contract.Stored // as the uploader takes it
 	digests  *digests          // nil: nobody asks for them
+	envelope []byte            // about them; nil: none
+	planted  bool              // the job has a file where the envelope goes
 
 	files, bytes              int64
 	found, unsearched, waived int
@@ -154,7 +162,7 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 	}
 	if s.files == 0 {
 		s.x.sayf("Guard: no file to search")
-		return s.attest(ctx)
+		return s.attest(ctx, files)
 	}
 	says, plural := "no secret", "s"
 	if s.waived > 0 {
@@ -164,7 +172,7 @@ func (s *search) all(ctx context.Context, files sandbox.Files) error {
 		plural = ""
 	}
 	s.x.sayf("Guard: %s in %d file%s, %s (%.1f s)", says, s.files, plural, units.BytesSize(float64(s.bytes)), time.Since(s.began).Seconds())
-	return s.attest(ctx)
+	return s.attest(ctx, files)
 }
 
 // caches searches the very archives that are to be kept: what made them runs
@@ -212,7 +220,7 @@ func (s *search) file(ctx context.Context, files sandbox.Files, e sandbox.Entry)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("search for secrets: %w", err)
 	}
-	s.digests.add(e.Path, s.stored, sum, holds)
+	s.digests.add(e.Path, e.Size, s.stored, sum, holds)
 	return nil
 }
 

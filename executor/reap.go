@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"cleanroom/config"
+	"cleanroom/executor/audit/provenance"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/metrics"
 	"cleanroom/executor/secret"
@@ -69,7 +70,8 @@ func (r *Reaper) Reap(ctx context.Context) error {
 		failed = append(failed, r.forgetNotes(journals, rooms), r.byDossier(ctx, journals, rooms))
 	}
 	_, err = Caches(r.Config).Sweep(time.Now())
-	return oneLine(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()), fault.At("reap.ended")))
+	return oneLine(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()),
+		provenance.Forget(r.Config.DataDir, time.Now().Add(-keepProvenance)), fault.At("reap.ended")))
 }
 
 // passed tells whether the deadline on a room's labels has passed: by the clock

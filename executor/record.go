@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"context"
 	"os"
 	"os/user"
 	"slices"
@@ -26,6 +27,9 @@ type Audit struct {
 	Version string // of this program
 	// Checkpoint is the newest one, for jobs' logs; nil: they show none.
 	Checkpoint func() (checkpoint.Checkpoint, error)
+	// Seal signs provenance with the log's key, in which Builder is this host.
+	Seal    func(ctx context.Context, statement []byte) (envelope []byte, err error)
+	Builder string
 }
 
 // head is a record of a kind, but for its body and its id.

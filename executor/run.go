@@ -60,7 +60,7 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	}
 	defer func() { err = hiding.done(err) }()
 	defer x.keepAlive(ctx, name, key, sealed)()
-	store, err := x.guarded(stage, sealed)
+	store, bring, err := x.guarded(stage, sealed)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,9 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 		return err
 	}
 	before, after := caches.hooks()
+	if bring != nil { // an upload, which has nothing to do with caches
+		before = bring
+	}
 	env, files := handed(sealed.Deliveries, stage)
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
 		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files, Store: store, Before: before, After: after,

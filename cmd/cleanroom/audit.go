@@ -13,7 +13,7 @@ func auditCommand(g *globals) *cobra.Command {
 		l, cfg, err := g.openLedger()
 		return readLedger{l, c.Context(), ledger.Dir(cfg)}, err
 	}
-	c.AddCommand(auditList(open), auditReport(open), auditInit(g), auditKey(g), auditRotate(g), auditShow(g), auditProve(g), auditVerify(g), auditMatch(g), auditForward(g), auditSchema())
+	c.AddCommand(auditList(open), auditReport(open), auditInit(g), auditKey(g), auditRotate(g), auditShow(g), auditProve(g), auditProvenance(g), auditVerify(g), auditMatch(g), auditForward(g), auditSchema())
 	return c
 }
 

@@ -92,16 +92,33 @@ func auditRotate(g *globals) *cobra.Command {
 }
 
 func auditKey(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var pem bool
+	c := &cobra.Command{
 		Use: "key", Short: "Print the log's first public key, by which all of it can be verified", Args: cobra.NoArgs,
-		Example: "  cleanroom audit key > runner-7.key",
+		Long: "Print the log's first public key, by which all of the log can be verified: the keys that followed are in it. With\n" +
+			"--pem, print all keys, first to last, as programs that verify provenance read them.",
+		Example: "  cleanroom audit key > runner-7.key\n  cleanroom audit key --pem > runner-7.pem",
 		RunE: func(c *cobra.Command, _ []string) error {
 			l, _, err := g.openLedger()
 			if err != nil {
 				return err
 			}
-			_, err = io.WriteString(c.OutOrStdout(), l.Keys().First+"\n")
-			return err
+			if !pem {
+				_, err = io.WriteString(c.OutOrStdout(), l.Keys().First+"\n")
+				return err
+			}
+			for _, vkey := range l.Keys().All() {
+				text, err := pemOf(vkey)
+				if err != nil {
+					return err
+				}
+				if _, err := c.OutOrStdout().Write(text); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
+	c.Flags().BoolVar(&pem, "pem", false, "print all keys as PEM (PKIX)")
+	return c
 }

@@ -29,7 +29,7 @@ func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit,
 	case err != nil:
 		return nil, err
 	}
-	a := &executor.Audit{Log: l, Version: version, Checkpoint: l.Checkpoint}
+	a := &executor.Audit{Log: l, Version: version, Checkpoint: l.Checkpoint, Seal: l.Seal, Builder: l.Builder()}
 	if len(c.Audit.Forward) > 0 {
 		a.Log = forwarding{l, func() {
 			if err := g.forwardBeside(); err != nil {

@@ -112,6 +112,9 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 		wrong = errors.Join(wrong, err) // the room is wiped, and stays on the books
 		x.Audit = &executor.Audit{Log: noLog{err}, Version: version}
 	}
+	if x.Audit != nil && cfg.Audit.Provenance {
+		x.Attest = x.Vouch
+	}
 	ctx := c.Context()
 	if name == "cleanup" { // whatever becomes of the runner, a wipe goes on to its end
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)

@@ -53,8 +53,10 @@ type Line struct {
 	Guard     []record.Finding  `json:"guard,omitempty"`
 	Refusals  []record.Refusal  `json:"refusals,omitempty"`
 	Artifacts []record.Artifact `json:"artifacts,omitempty"`
-	Gaps      []string          `json:"gaps,omitempty"` // what was left out of the line
-	Mark      *mark             `json:"mark,omitempty"`
+	// Provenance of what the stage stores.
+	Provenance []record.Provenance `json:"provenance,omitempty"`
+	Gaps       []string            `json:"gaps,omitempty"` // what was left out of the line
+	Mark       *mark               `json:"mark,omitempty"`
 }
 
 // Head says whose room it is.

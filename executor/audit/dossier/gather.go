@@ -71,7 +71,7 @@ func (s *State) take(l Line) {
 		// What an earlier prepare decided is void. What it ran, hid, refused
 		// and gave did happen.
 		*j = record.Job{Room: j.Room, Job: h.Job, Project: h.Project, Began: h.Began, Tries: j.Tries + 1,
-			Stages: j.Stages, Guard: j.Guard, Refusals: j.Refusals, Artifacts: j.Artifacts, Secrets: j.Secrets}
+			Stages: j.Stages, Guard: j.Guard, Refusals: j.Refusals, Artifacts: j.Artifacts, Provenance: j.Provenance, Secrets: j.Secrets}
 		if j.Tries > 1 {
 			s.ended()
 		}
@@ -83,6 +83,7 @@ func (s *State) take(l Line) {
 	j.Guard = append(j.Guard, l.Guard...)
 	j.Refusals = append(j.Refusals, l.Refusals...)
 	j.Artifacts = append(j.Artifacts, l.Artifacts...)
+	j.Provenance = append(j.Provenance, l.Provenance...)
 	for _, gap := range l.Gaps {
 		s.gap(gap)
 	}

@@ -11,7 +11,7 @@ import (
 func bound(l Line) Line {
 	j := record.Job{
 		Facts: l.Facts, Policy: l.Policy, Profile: l.Profile, Decisions: l.Decisions, Images: l.Images, Secrets: l.Secrets,
-		Guard: l.Guard, Refusals: l.Refusals, Artifacts: l.Artifacts, Gaps: l.Gaps,
+		Guard: l.Guard, Refusals: l.Refusals, Artifacts: l.Artifacts, Provenance: l.Provenance, Gaps: l.Gaps,
 	}
 	if l.Ended != nil {
 		j.Stages = []record.Stage{*l.Ended}
@@ -21,7 +21,7 @@ func bound(l Line) Line {
 		j.Gaps = append(j.Gaps, fmt.Sprintf("%d of %s are not in the dossier", cut.Dropped, cut.List))
 	}
 	l.Facts, l.Policy, l.Profile, l.Decisions, l.Images, l.Secrets = j.Facts, j.Policy, j.Profile, j.Decisions, j.Images, j.Secrets
-	l.Guard, l.Refusals, l.Artifacts, l.Gaps, l.Leases = j.Guard, j.Refusals, j.Artifacts, j.Gaps, ended.Secrets
+	l.Guard, l.Refusals, l.Artifacts, l.Provenance, l.Gaps, l.Leases = j.Guard, j.Refusals, j.Artifacts, j.Provenance, j.Gaps, ended.Secrets
 	if l.Ended != nil {
 		l.Ended = &j.Stages[0]
 	}

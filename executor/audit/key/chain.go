@@ -154,6 +154,15 @@ func (c *Chain) Current() string {
 	return c.First
 }
 
+// All are the keys in the order in which they signed.
+func (c *Chain) All() []string {
+	all := []string{c.First}
+	for _, change := range c.Changes {
+		all = append(all, change.New)
+	}
+	return all
+}
+
 // Open reads a checkpoint and verifies that a key which was the log's at that
 // size signed it. checkpoint.ErrFormat, ErrNotOurs, ErrSignature; ErrRetired.
 // With ErrNotOurs and ErrRetired the checkpoint is what it says of itself.

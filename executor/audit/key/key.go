@@ -203,6 +203,15 @@ func Public(vkey string) (note.Verifier, error) {
 	return v, nil
 }
 
+// Ed25519 is the key itself of a public one in note's format.
+func Ed25519(vkey string) (ed25519.PublicKey, error) {
+	v, err := Public(vkey)
+	if err != nil {
+		return nil, err
+	}
+	return readPublic(v.Name(), vkey)
+}
+
 // Command is a program that holds the key.
 type Command struct {
 	Argv   []string // the program and its arguments

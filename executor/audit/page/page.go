@@ -212,7 +212,7 @@ func lifetime(s record.Secret) string {
 }
 
 func (p *page) ran(j *record.Job) {
-	if len(j.Images)+len(j.Stages)+len(j.Artifacts) == 0 {
+	if len(j.Images)+len(j.Stages)+len(j.Artifacts)+len(j.Provenance) == 0 {
 		return
 	}
 	p.section("WHAT RAN")
@@ -251,6 +251,14 @@ func (p *page) ran(j *record.Job) {
 	for _, a := range j.Artifacts {
 		p.line("stored", fmt.Sprintf("%s, %d bytes, by %s", plain(a.Path), a.Bytes, plain(a.Stage)))
 		p.line("", plain(a.SHA256))
+	}
+	for _, v := range j.Provenance {
+		text := fmt.Sprintf("of %d files, by %s", v.Files, plain(v.Stage))
+		if v.Withheld > 0 {
+			text += fmt.Sprintf("; silent about %d more, in which secrets are", v.Withheld)
+		}
+		p.line("provenance", text+"; SHA-256 of the envelope")
+		p.line("", plain(v.SHA256))
 	}
 }
 

@@ -75,7 +75,7 @@ func FuzzPage(f *testing.F) {
 			Facts: []record.Fact{{Fact: a, Is: b, Source: a}}, Policy: a, Decisions: []record.Decision{{Kind: a, Name: b, Reason: a, Stages: []string{a, b}}},
 			Images: []record.Image{{Role: a, Name: b, Digest: a}}, Secrets: []record.Secret{{Name: a, Provider: b, Leases: []record.Lease{{ID: a, Error: b}}}},
 			Stages: []record.Stage{{Stage: a, Result: b, Output: &record.Output{Bytes: n, SHA256: a}}}, Guard: []record.Finding{{Path: a, Members: []string{b}}},
-			Refusals: []record.Refusal{{Says: b}}, Artifacts: []record.Artifact{{Path: a, SHA256: b}}, End: record.End{Why: a, Millis: n, Left: []record.Item{{Kind: a, Name: b}}}, Gaps: []string{a},
+			Refusals: []record.Refusal{{Says: b}}, Artifacts: []record.Artifact{{Path: a, SHA256: b}}, Provenance: []record.Provenance{{Stage: a, SHA256: b}}, End: record.End{Why: a, Millis: n, Left: []record.Item{{Kind: a, Name: b}}}, Gaps: []string{a},
 		}}
 		var page bytes.Buffer
 		if err := Write(&page, r, []string{b}); err != nil {

@@ -97,8 +97,13 @@ func Verify(envelope []byte, keys ...ed25519.PublicKey) (*intoto.Statement, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
+	return Read(payload)
+}
+
+// Read reads a statement. Errors wrap ErrEnvelope.
+func Read(statement []byte) (*intoto.Statement, error) {
 	var s intoto.Statement
-	if err := protojson.Unmarshal(payload, &s); err != nil {
+	if err := protojson.Unmarshal(statement, &s); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEnvelope, err)
 	}
 	if err := s.Validate(); err != nil {

@@ -88,6 +88,7 @@ func (r *Record) lists() (all []named) {
 		all = append(all,
 			named{name: "job.end.removed", list: &j.End.Removed}, named{name: "job.decisions", list: &j.Decisions}, named{name: "job.guard", list: &j.Guard},
 			named{name: "job.artifacts", list: &j.Artifacts}, named{name: "job.stages", list: &j.Stages}, named{name: "job.images", list: &j.Images},
+			named{name: "job.provenance", list: &j.Provenance},
 			named{name: "job.end.left", list: &j.End.Left}, named{name: "job.refusals", list: &j.Refusals}, named{name: "job.secrets", list: &j.Secrets},
 			named{name: "job.facts", list: &j.Facts})
 	}

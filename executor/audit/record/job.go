@@ -38,8 +38,10 @@ type Job struct {
 	Guard     []Finding  `json:"guard,omitempty" max:"200"`
 	Refusals  []Refusal  `json:"refusals,omitempty" max:"50"`
 	Artifacts []Artifact `json:"artifacts,omitempty" max:"200"`
-	End       End        `json:"end"`
-	Gaps      []string   `json:"gaps,omitempty" max:"20,300"` // what this record lacks, and why
+	// Provenance of what it stored, one for each upload.
+	Provenance []Provenance `json:"provenance,omitempty" max:"10"`
+	End        End          `json:"end"`
+	Gaps       []string     `json:"gaps,omitempty" max:"20,300"` // what this record lacks, and why
 }
 
 // Fact is what was believed of the job, and who vouches for it.
@@ -150,6 +152,15 @@ type Artifact struct {
 	Path   string `json:"path" max:"300"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256" max:"64"`
+}
+
+// Provenance is an envelope that was signed for what one stage stored.
+type Provenance struct {
+	Stage    string `json:"stage" max:"128"`
+	SHA256   string `json:"sha256" max:"64"` // of the envelope, as a line
+	Subjects int    `json:"subjects"`
+	Files    int    `json:"files"`              // that it is about
+	Withheld int    `json:"withheld,omitempty"` // that it is silent about, as secrets are in them
 }
 
 // End is the evidence of one try at ending a room.

@@ -1,0 +1,54 @@
+package ledger
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+
+	"cleanroom/executor/audit/key"
+	"cleanroom/executor/audit/provenance"
+)
+
+// Builder is the URI by which provenance names this host: the log's origin,
+// which its admin chose.
+func (l *Ledger) Builder() string { return "https://" + l.Keys().Origin() }
+
+// Seal signs provenance with the key that the log has now. It cannot be taken
+// for a checkpoint: what DSSE signs does not end with a line's end, and a note
+// must.
+func (l *Ledger) Seal(ctx context.Context, statement []byte) (line []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, appendTime)
+	defer cancel()
+	now, err := Open(l.config) // the key may have been changed since we began
+	if err != nil {
+		return nil, err
+	}
+	vkey := now.Keys().Current()
+	public, err := key.Ed25519(vkey)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := now.source(ctx)(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("sign provenance: %w", err)
+	}
+	return provenance.Seal(ctx, statement, public, sealer{signer})
+}
+
+// sealer is a key of ours as package provenance wants it. The context is the
+// signing command's already.
+type sealer struct{ *key.Signer }
+
+func (s sealer) Sign(_ context.Context, pae []byte) ([]byte, error) { return s.Signer.Sign(pae) }
+
+// PublicKeys are all that were ever the log's, as provenance is verified.
+func (l *Ledger) PublicKeys() (all []ed25519.PublicKey, err error) {
+	for _, vkey := range l.Keys().All() {
+		public, err := key.Ed25519(vkey)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, public)
+	}
+	return all, nil
+}
