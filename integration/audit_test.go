@@ -132,6 +132,10 @@ func TestAudit(t *testing.T) {
 	s.run(gitlab.JobSpec{Project: project, Script: []string{"true"}}).is(t, job.Success, "", 0)
 	has(t, s.cleanroom("audit", "verify", "--key", key), "is genuine") // by itself it is
 	s.refused("WRONG: ", "audit", "verify", "--key", key, "--job-logs", logs)
+	must(t, os.RemoveAll(filepath.Join(audit, "log")))
+	must(t, os.Remove(filepath.Join(audit, "key")))
+	s.cleanroom("audit", "init", "--origin", "ci.test/cleanroom") // with another key
+	s.refused("none of the log's keys signed", "audit", "verify", "--job-logs", logs)
 }
 
 // TestAuditKeyIsRotated: who has the first public key verifies what the second
@@ -139,13 +143,19 @@ func TestAudit(t *testing.T) {
 func TestAuditKeyIsRotated(t *testing.T) {
 	s, key := audited(t, storeConfig)
 	s.run(gitlab.JobSpec{Project: project, Script: []string{"true"}}).is(t, job.Success, "", 0)
+	logs, before := t.TempDir(), filepath.Join(t.TempDir(), "log")
+	must(t, os.CopyFS(before, os.DirFS(filepath.Join(s.runner.DataDir(), "audit", "log"))))
 	s.cleanroom("audit", "rotate-key")
+	s.run(gitlab.JobSpec{Project: project, Script: []string{"true"}}).is(t, job.Success, "", 0)
 	after := s.run(gitlab.JobSpec{Project: project, Script: []string{"true"}})
 	after.is(t, job.Success, "", 0)
 	has(t, s.cleanroom("audit", "verify", "--key", key), "is genuine")
 	bundle := filepath.Join(t.TempDir(), "job.proof")
 	s.cleanroom("audit", "prove", fmt.Sprint(after.ID), "--out", bundle)
 	s.cleanroom("audit", "verify", "--bundle", bundle, "--key", key)
+	put(t, filepath.Join(logs, "after.log"), []byte(after.Trace))
+	has(t, s.cleanroom("audit", "verify", "--key", key, "--job-logs", logs), "1 checkpoints in them agree")
+	s.refused("none of the log's keys signed", "audit", "verify", "--key", key, "--dir", before, "--job-logs", logs) // rolled back, its keys too
 }
 
 // TestAuditThatCannotBeWritten: the room is wiped, and stays on the books until

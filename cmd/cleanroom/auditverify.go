@@ -33,6 +33,8 @@ type verifier struct {
 	runner                         int64
 	since                          time.Duration
 	known                          []verify.Known
+	seen                           map[string]bool // notes that are known already: a job can print one as often as it likes
+	heads                          map[string]bool // names of those that are the first of a job's log
 }
 
 func auditVerify(g *globals) *cobra.Command {
@@ -51,6 +53,7 @@ func auditVerify(g *globals) *cobra.Command {
 			"  cleanroom audit verify --bundle 4711.proof --key \"$(cat runner-7.key)\"",
 		RunE: func(c *cobra.Command, _ []string) error {
 			v.first = strings.TrimSpace(v.first)
+			v.seen, v.heads = map[string]bool{}, map[string]bool{}
 			if v.bundle != "" {
 				return v.proved(g, c.OutOrStdout())
 			}
@@ -155,16 +158,14 @@ func (v *verifier) log(ctx context.Context, g *globals, c *cobra.Command) error 
 	for _, file := range append(r.Trailing, r.Stray...) {
 		fmt.Fprintf(out, "no checkpoint covers it: %s holds more than the log has (an append that was cut short, or somebody put it there)\n", plainName(file))
 	}
-	for _, k := range r.NotOurs {
-		fmt.Fprintf(out, "not of this log, and so not held against it: the checkpoint in %s\n", plainName(k.Name))
-	}
+	strange := v.strangers(out, r)
 	if v.jobLogs != "" || v.gitlab != "" {
 		fmt.Fprintf(out, "job logs: %d read, %d checkpoints in them agree\n", logs, len(r.Consistent))
 		if logs > 0 && len(r.Consistent) == 0 && len(r.Findings) == 0 {
 			fmt.Fprintln(out, "no log holds a checkpoint of this log: they prove nothing")
 		}
 	}
-	if r.Err() != nil {
+	if r.Err() != nil || strange {
 		return errNotGenuine
 	}
 	fmt.Fprintf(out, "the log %s is genuine: %d records, root %s\n", r.Checkpoint.Origin, r.Records, r.Checkpoint.Root)
@@ -172,6 +173,30 @@ func (v *verifier) log(ctx context.Context, g *globals, c *cobra.Command) error 
 		fmt.Fprintln(out, "whose it is, it says itself: give --key with the public key that you kept")
 	}
 	return nil
+}
+
+// maxBlocks is how many checkpoints of one log count: each prepare of the job
+// prints one, and the runner tries three times.
+const maxBlocks = 8
+
+// strangers tells of checkpoints that the log's keys did not sign. Whatever a
+// job prints comes after what prepare did: where the first of its log names this
+// log, prepare printed it, and a key that the log does not know signed it.
+func (v *verifier) strangers(out io.Writer, r *verify.Report) (wrong bool) {
+	others := 0
+	for _, k := range r.NotOurs {
+		cp, err := checkpoint.Parse(k.Note)
+		if err != nil || !v.heads[k.Name] || cp.Origin != r.Checkpoint.Origin {
+			others++
+			continue
+		}
+		wrong = true
+		fmt.Fprintf(out, "WRONG: %s begins with a checkpoint of %s that none of the log's keys signed: the log was made anew, or rolled back to before its key was changed\n", plainName(k.Name), cp.Origin)
+	}
+	if others > 0 {
+		fmt.Fprintf(out, "%d checkpoints in job logs are not of this log, and so not held against it\n", others)
+	}
+	return wrong
 }
 
 func wellFormed(_ int64, text []byte) error {
@@ -182,18 +207,18 @@ func wellFormed(_ int64, text []byte) error {
 // collect gathers the checkpoints that job logs hold.
 func (v *verifier) collect(ctx context.Context) (logs int, err error) {
 	take := func(name string, r io.Reader) error {
-		found, more, err := checkpoint.Scan(r)
+		found, _, err := checkpoint.Scan(r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		for _, f := range found {
-			at := fmt.Sprintf("%s, line %d", name, f.Line)
-			if f.Err == nil { // else it is a job's own text
-				v.known = append(v.known, verify.Known{Name: at, Note: f.Checkpoint.Note})
+		for i, f := range found[:min(len(found), maxBlocks)] {
+			note := string(f.Checkpoint.Note)
+			if f.Err != nil || v.seen[note] { // a job's own text, or known
+				continue
 			}
-		}
-		if more {
-			fmt.Fprintf(os.Stderr, "%s has more checkpoints than are looked at: the first one is cleanroom's\n", name)
+			at := fmt.Sprintf("%s, line %d", name, f.Line)
+			v.seen[note], v.heads[at] = true, i == 0
+			v.known = append(v.known, verify.Known{Name: at, Note: f.Checkpoint.Note})
 		}
 		logs++
 		return nil
