@@ -145,6 +145,9 @@ func (e *Engine) data() string { return filepath.Join(e.Dir, "data") }
 // Up starts the engine, again after Down. One that ends by itself is started
 // again, as systemd does: after a KILL its containerd may take too long.
 func (e *Engine) Up(ctx context.Context) (err error) {
+	if e.killed { // an engine with a pool of addresses removes docker0 when it starts again, whosever that is
+		defer keepBridge(ctx)()
+	}
 	for range 3 {
 		if err = e.start(); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -105,6 +106,22 @@ func (e *Engine) sweep() {
 		n, err := strconv.Atoi(pid)
 		if err == nil && (strings.Contains(words, "shim") && e.idle(p) || strings.HasPrefix(words, "fuse-overlayfs ")) {
 			syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+}
+
+// keepBridge puts the default bridge of the machine's own engine back.
+func keepBridge(ctx context.Context) (put func()) {
+	const name = "docker0"
+	out, err := exec.CommandContext(ctx, "ip", "-oneline", "-family", "inet", "addr", "show", "dev", name).Output()
+	fields := strings.Fields(string(out)) // 4: docker0 inet 172.17.0.1/16 ...
+	if err != nil || len(fields) < 4 {
+		return func() {}
+	}
+	return func() {
+		if exec.Command("ip", "link", "add", name, "type", "bridge").Run() == nil { // it was gone
+			_ = exec.Command("ip", "addr", "add", fields[3], "dev", name).Run()
+			_ = exec.Command("ip", "link", "set", name, "up").Run()
 		}
 	}
 }
