@@ -21,19 +21,22 @@ import (
 // Ending is the evidence of one try at ending a room, as it is kept: what was
 // removed, what a second look still found, and what became of the leases.
 type Ending struct {
-	Room     string         `json:"room"`
-	Job      int64          `json:"job,omitempty"`
-	Project  string         `json:"project,omitempty"`
-	Began    time.Time      `json:"began,omitzero"` // the room
-	At       time.Time      `json:"at"`
-	Seconds  float64        `json:"seconds"` // that it took
-	By       string         `json:"by"`      // cleanup, reap, room wipe
-	Why      string         `json:"why"`
-	Leases   []EndedLease   `json:"leases"`
-	Removed  []sandbox.Item `json:"removed"`
-	Left     []sandbox.Item `json:"left"`
-	Complete bool           `json:"complete"` // nothing is left, and no lease
-	Error    string         `json:"error,omitempty"`
+	Room    string         `json:"room"`
+	Job     int64          `json:"job,omitempty"`
+	Project string         `json:"project,omitempty"`
+	Began   time.Time      `json:"began,omitzero"` // the room
+	At      time.Time      `json:"at"`
+	Seconds float64        `json:"seconds"` // that it took
+	By      string         `json:"by"`      // cleanup, reap, room wipe
+	Why     string         `json:"why"`
+	Leases  []EndedLease   `json:"leases"`
+	Removed []sandbox.Item `json:"removed"`
+	Left    []sandbox.Item `json:"left"`
+	// Runners is the folder with the job's response and scripts where the
+	// runner lives and removes it by itself, once cleanup has ended.
+	Runners  string `json:"runners_folder,omitempty"`
+	Complete bool   `json:"complete"` // nothing is left, and no lease
+	Error    string `json:"error,omitempty"`
 }
 
 // EndedLease is what became of a lease.

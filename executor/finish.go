@@ -69,6 +69,9 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	record := newEnding(room, f.by, why, began, ended, err)
 	if journal != nil {
 		record.Job, record.Project, record.Began = journal.Head.Job, journal.Head.Project, journal.Head.Began
+		if !journal.Head.Runner.Gone() {
+			record.Runners = journal.Head.Temp
+		}
 	}
 	if journal != nil || err != nil || len(ended.Evidence.Removed)+len(ended.Evidence.Left) > 0 {
 		err = errors.Join(err, record.keep(f.config.DataDir))

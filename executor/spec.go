@@ -250,16 +250,23 @@ func instance(job *contract.Job) string {
 var projectRE = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,1000}$`)
 
 // projectPath names the project for people. A server before GitLab 18 leaves
-// it to a variable, which a job may shadow: what is no path could do things
-// to the terminal of the admin who lists rooms.
+// it to a variable, which a job may shadow: what is no path, or not that of the
+// repository, is left out.
 func (x *Executor) projectPath(job *contract.Job) string {
 	if job.JobInfo.ProjectFullPath != "" {
 		return job.JobInfo.ProjectFullPath
 	}
-	if path := x.Call.Variables["CI_PROJECT_PATH"]; projectRE.MatchString(path) {
-		return path
+	path := x.Call.Variables["CI_PROJECT_PATH"]
+	u, err := url.Parse(job.GitInfo.RepoURL)
+	if err != nil || !projectRE.MatchString(path) {
+		return ""
 	}
-	return ""
+	// The URL is the server's; before the path there may be the folder that
+	// GitLab is served from.
+	if !strings.HasSuffix(strings.TrimSuffix(u.Path, ".git"), "/"+path) {
+		return ""
+	}
+	return path
 }
 
 func (x *Executor) logins(job *contract.Job) sandbox.Credentials {

@@ -223,9 +223,10 @@ func TestProject(t *testing.T) {
 		t.Errorf("the author named the project %q", got)
 	}
 	for path, want := range map[string]string{
-		"garden/shed.2_x-y": "garden/shed.2_x-y", "\x1b]0;evil\a": "", "a\nb": "", "a b": "", "": "", strings.Repeat("a", 1001): "",
+		"garden/shed.2_x-y": "garden/shed.2_x-y", "another/project": "", "shed.2_x-y/": "", "\x1b]0;evil\a": "", "a\nb": "", "a b": "", "": "", strings.Repeat("a", 1001): "",
 	} {
 		j := newJob(t, "17.11")
+		j.response["git_info"].(map[string]any)["repo_url"] = "https://gitlab-ci-token:x@gitlab.test/relative/garden/shed.2_x-y.git"
 		j.variables["CI_PROJECT_PATH"] = path
 		if got := j.spec().Labels["project"]; got != want {
 			t.Errorf("%q: %q", path, got)

@@ -122,6 +122,8 @@ func cacheWipe(g *globals) *cobra.Command {
 			switch {
 			case count > 0:
 				fmt.Fprintf(c.OutOrStdout(), "wiped %d %s, %s\n", count, word(count == 1, "cache", "caches"), sizes.BytesSize(float64(bytes)))
+			case err == nil && project != "":
+				return fmt.Errorf("no cache of project %q: `cleanroom cache list` names what there is", project)
 			case err == nil:
 				fmt.Fprintln(c.OutOrStdout(), "no cache to wipe")
 			}

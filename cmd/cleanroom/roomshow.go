@@ -75,6 +75,9 @@ func showEndings(out io.Writer, all []executor.Ending) error {
 		for _, item := range e.Removed {
 			fmt.Fprintf(w, "removed\t%s %s\n", item.Kind, item.Name)
 		}
+		if e.Runners != "" {
+			fmt.Fprintf(w, "left to the runner\t%s, which it removes when cleanup has ended\n", e.Runners)
+		}
 		for _, item := range e.Left {
 			fmt.Fprintf(w, "LEFT\t%s %s: %s\n", item.Kind, item.Name, item.Why)
 		}

@@ -21,7 +21,7 @@ func timerCommand(g *globals) *cobra.Command {
 		Use: "install-timer", Short: "Have systemd end rooms whose job is over, every few minutes", Args: cobra.NoArgs,
 		Long: "Write a systemd service that calls `cleanroom reap` and a timer that starts it, and enable the timer where\n" +
 			"systemd runs. What a prepare finds it ends too; the timer is for hosts on which no next job comes.",
-		Example: "  cleanroom install-timer\n  cleanroom install-timer --dir /tmp/units --every 5m",
+		Example: "  cleanroom install-timer\n  cleanroom install-timer --dir . --every 5m",
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
@@ -37,7 +37,7 @@ func timerCommand(g *globals) *cobra.Command {
 			for name, text := range units(self, config, every) {
 				path := filepath.Join(dir, name)
 				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-					return fmt.Errorf("%w: run as root, or choose another --dir", err)
+					return fmt.Errorf("%w: run as root, or choose another --dir, of a folder that is there", err)
 				}
 				fmt.Fprintln(c.OutOrStdout(), "wrote", path)
 			}

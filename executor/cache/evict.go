@@ -22,7 +22,7 @@ func (s *Store) makeRoom(more file) error {
 	all = slices.DeleteFunc(all, func(f file) bool { return f.name == more.name }) // it is replaced
 	gone, ok := chosen(all, s.limits, more)
 	if !ok {
-		return fmt.Errorf("%w, beside what protected branches of its project keep", ErrTooLarge)
+		return fmt.Errorf("%w, beside what protected branches keep", ErrTooLarge)
 	}
 	return s.remove(gone)
 }
@@ -55,7 +55,7 @@ func chosen(all []file, l Limits, more file) (gone []file, ok bool) {
 		return gone, false
 	}
 	every := func(file) bool { return true }
-	others := func(f file) bool { return !own(f) || more.protected || !f.protected }
+	others := func(f file) bool { return more.protected || !f.protected } // whoever may push to some branch displaces nobody's protected ones
 	return gone, fit(l.Total, every, others)
 }
 

@@ -116,4 +116,17 @@ func TestUnprotectedEvictNoProtected(t *testing.T) {
 	put(t, s, place(1, "newer", true), content)
 	misses(t, s, old)
 	has(t, s, main, content)
+
+	small := Open(t.TempDir(), Limits{Age: time.Hour, Total: 3 * one, Project: 3 * one})
+	theirs := []Place{place(2, "a", true), place(2, "b", true)} // nor those of other projects
+	for _, p := range theirs {
+		put(t, small, p, content)
+		used(t, small, p, 50*time.Minute)
+	}
+	put(t, small, place(1, "branch", false), content)
+	put(t, small, place(1, "branch2", false), content)
+	misses(t, small, place(1, "branch", false))
+	for _, p := range theirs {
+		has(t, small, p, content)
+	}
 }

@@ -195,12 +195,16 @@ func (j *Job) Protected() bool {
 	if j.GitInfo.Protected != nil {
 		return *j.GitInfo.Protected
 	}
-	for _, v := range j.Variables {
+	said := false
+	for _, v := range j.Variables { // a job's own of that name may stand before GitLab's or after it
 		if v.Key == "CI_COMMIT_REF_PROTECTED" {
-			return v.Value == "true"
+			if v.Value != "true" {
+				return false
+			}
+			said = true
 		}
 	}
-	return false
+	return said
 }
 
 // Job reads the call's response file, once. Errors wrap ErrResponse.
