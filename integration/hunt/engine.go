@@ -16,7 +16,7 @@ import (
 const LocalSocket = "/var/run/docker.sock"
 
 const (
-	answerTime  = 30 * time.Second
+	answerTime  = 3 * time.Minute
 	answerBytes = 64 << 20
 )
 
