@@ -31,9 +31,10 @@ func labels(spec sandbox.Spec, role string) map[string]string {
 	return l
 }
 
+// deadline is zero for what we never write: no number, or none of this age.
 func deadline(labels map[string]string) time.Time {
 	s, err := strconv.ParseInt(labels[labelDeadline], 10, 64)
-	if err != nil {
+	if err != nil || s <= 0 || s > 1<<36 { // time.Unix overflows
 		return time.Time{}
 	}
 	return time.Unix(s, 0)
