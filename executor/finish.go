@@ -97,8 +97,10 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	return ended, oneLine([]error{err})
 }
 
+var errBlank = errors.New("the room's journal of leases was emptied: revoke by hand what may have been issued for its job")
+
 func (f finisher) end(ctx context.Context, room string, journal *secret.Journal, err error) (Ended, error) {
-	failed := []error{err, nil, nil, nil, nil, nil, fault.At("end.begun"), nil, nil}
+	failed := []error{err, nil, nil, nil, nil, nil, fault.At("end.begun"), nil, nil, nil}
 	var ended Ended
 	if journal != nil { // whoever comes after us, should we not end it
 		failed[7] = journal.Ends()
@@ -129,6 +131,9 @@ func (f finisher) end(ctx context.Context, room string, journal *secret.Journal,
 		removed, err := secret.Discard(f.config.StateDir, room)
 		return removed, errors.Join(err, fault.At("end.seal.gone"))
 	})
+	if journal != nil && journal.Blank() && len(ended.Evidence.Removed) > 0 { // the head was written before all of it
+		failed[9] = errBlank
+	}
 	if journal != nil && journal.Head.Runner.Gone() { // a living runner removes it itself, after cleanup
 		host(4, "runner's folder", journal.Head.Temp, func() (bool, error) {
 			if err := fault.At("end.runner.gone"); err != nil {

@@ -151,6 +151,9 @@ func Begin(dataDir string, host Sealer, head Head) (*Journal, error) {
 	return j, nil
 }
 
+// Blank tells whether the journal says nothing at all.
+func (j *Journal) Blank() bool { return j.Head.Room == "" && j.Mute == nil }
+
 // Hold is a descriptor for programs that issue: while one of their processes
 // has it open the journal is locked, and nobody revokes what is still being
 // issued.
