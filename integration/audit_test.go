@@ -199,3 +199,15 @@ func (s *site) noSecretBelow(dir, canary string) {
 		s.t.Error(err)
 	}
 }
+
+func put(t *testing.T, file string, text []byte) {
+	t.Helper()
+	must(t, os.WriteFile(file, text, 0o600))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
