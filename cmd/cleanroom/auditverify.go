@@ -33,8 +33,8 @@ type verifier struct {
 	runner                         int64
 	since                          time.Duration
 	known                          []verify.Known
-	seen                           map[string]bool // notes that are known already: a job can print one as often as it likes
-	heads                          map[string]bool // names of those that are the first of a job's log
+	seen                           map[string]string // names of notes that are known: a job can print one as often as it likes
+	heads                          map[string]bool   // those, by name, with which some job's log begins
 }
 
 func auditVerify(g *globals) *cobra.Command {
@@ -53,7 +53,7 @@ func auditVerify(g *globals) *cobra.Command {
 			"  cleanroom audit verify --bundle 4711.proof --key \"$(cat runner-7.key)\"",
 		RunE: func(c *cobra.Command, _ []string) error {
 			v.first = strings.TrimSpace(v.first)
-			v.seen, v.heads = map[string]bool{}, map[string]bool{}
+			v.seen, v.heads = map[string]string{}, map[string]bool{}
 			if v.bundle != "" {
 				return v.proved(g, c.OutOrStdout())
 			}
@@ -191,7 +191,7 @@ func (v *verifier) strangers(out io.Writer, r *verify.Report) (wrong bool) {
 			continue
 		}
 		wrong = true
-		fmt.Fprintf(out, "WRONG: %s begins with a checkpoint of %s that none of the log's keys signed: the log was made anew, or rolled back to before its key was changed\n", plainName(k.Name), cp.Origin)
+		fmt.Fprintf(out, "WRONG: a job's log begins with the checkpoint of %[2]s in %[1]s, which none of the log's keys signed: the log was made anew, or rolled back to before its key was changed\n", plainName(k.Name), cp.Origin)
 	}
 	if others > 0 {
 		fmt.Fprintf(out, "%d checkpoints in job logs are not of this log, and so not held against it\n", others)
@@ -212,13 +212,19 @@ func (v *verifier) collect(ctx context.Context) (logs int, err error) {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		for i, f := range found[:min(len(found), maxBlocks)] {
-			note := string(f.Checkpoint.Note)
-			if f.Err != nil || v.seen[note] { // a job's own text, or known
+			if f.Err != nil { // a job's own text
 				continue
 			}
-			at := fmt.Sprintf("%s, line %d", name, f.Line)
-			v.seen[note], v.heads[at] = true, i == 0
-			v.known = append(v.known, verify.Known{Name: at, Note: f.Checkpoint.Note})
+			note := string(f.Checkpoint.Note)
+			at, known := v.seen[note]
+			if !known {
+				at = fmt.Sprintf("%s, line %d", name, f.Line)
+				v.seen[note] = at
+				v.known = append(v.known, verify.Known{Name: at, Note: f.Checkpoint.Note})
+			}
+			if i == 0 { // whatever job's text it was before
+				v.heads[at] = true
+			}
 		}
 		logs++
 		return nil

@@ -2,8 +2,8 @@
 // it stands, which key signs, and how a record is added and found again.
 //
 // What it promises: a host without a log is told from one whose log cannot be
-// used; a record is in the log when Append returns; nothing that is asked here
-// waits for another host.
+// used; a record is in the log when Append returns; nothing but Publish, and a
+// command that signs, waits for another host.
 package ledger
 
 import (
@@ -116,7 +116,7 @@ func (l *Ledger) source(ctx context.Context) key.Source {
 	return command(l.config).Source(ctx)
 }
 
-// Append adds a record and has it forwarded, which nobody waits for.
+// Append adds a record. It is dossier.Log's.
 func (l *Ledger) Append(text []byte) (index int64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTime)
 	defer cancel()

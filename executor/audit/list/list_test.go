@@ -270,7 +270,7 @@ func FuzzTerminal(f *testing.F) {
 				End: record.End{Why: ref, Error: project, Left: []record.Item{{Kind: ref, Name: project}}}}}
 		text, err := r.Encode()
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err) // a record takes whatever a job's author named things
 		}
 		for _, newPrinter := range []func(*bytes.Buffer) Printer{func(b *bytes.Buffer) Printer { return NewTable(b) }, func(b *bytes.Buffer) Printer { return NewLines(b) }} {
 			var out bytes.Buffer
