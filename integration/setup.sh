@@ -61,7 +61,7 @@ setup_runsc() {
 # A Vault server, for tests of the vault provider.
 setup_vault() {
   local built
-  built=$(integration/vault/build.sh "$TEST_CACHE/vault" | shown)
+  built=$(integration/gobuild.sh vault "$TEST_CACHE/vault" | shown)
   VAULT_SERVER=$(tail -1 <<<"$built")
   export VAULT_SERVER
   [ -x "$VAULT_SERVER" ] || { say "the Vault server was not built"; return 1; }
@@ -71,7 +71,7 @@ setup_vault() {
 # either.
 setup_receivers() {
   local built had
-  built=$(integration/collector/build.sh "$TEST_CACHE/collector" | shown)
+  built=$(integration/gobuild.sh collector "$TEST_CACHE/collector" | shown)
   COLLECTOR=$(tail -1 <<<"$built")
   export COLLECTOR
   [ -x "$COLLECTOR" ] || { say "the OpenTelemetry Collector was not built"; return 1; }
