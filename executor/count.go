@@ -24,13 +24,15 @@ func book(c config.Config, log *logrus.Entry) metrics.Book {
 // count keeps something to count until the stage ends: all is counted at once.
 func (x *Executor) count(c ...metrics.Change) { x.counts = append(x.counts, c...) }
 
-// follow notes a stage, and returns what notes and counts how it went.
-func (x *Executor) follow(ctx context.Context, room, stage string) (end func(took metrics.Change, err error)) {
+// follow notes a stage, and returns what notes and counts how it went. That
+// tells the job of an error, too, and gives it back as one that was told.
+func (x *Executor) follow(ctx context.Context, room, stage string) (end func(took metrics.Change, err error) error) {
 	n := openNote(x.Config.StateDir, room, stage == prepareStage)
 	n.begins(stage)
 	x.begins(room, stage)
-	return func(took metrics.Change, err error) {
+	return func(took metrics.Change, err error) error {
 		n.ends(resultOf(ctx, err))
+		err = x.tell(err) // before the record has what was printed
 		x.ends(room, resultOf(ctx, err), err)
 		if reason := refusal(err); reason != "" {
 			x.count(metrics.Refusals.Add(reason, 1))
@@ -40,6 +42,7 @@ func (x *Executor) follow(ctx context.Context, room, stage string) (end func(too
 		}
 		book(x.Config, x.Log).Count(x.counts...)
 		x.counts = nil
+		return err
 	}
 }
 

@@ -84,6 +84,37 @@ func Silent(err error) bool {
 	return errors.As(err, &stage)
 }
 
+// told is an error that stands in the job's log.
+type told struct{ error }
+
+func (t told) Unwrap() error { return t.error }
+
+// Told tells whether a stage has printed err itself.
+func Told(err error) bool {
+	var t told
+	return errors.As(err, &t)
+}
+
+// tell prints an error where the stage's output goes, so that the record's hash
+// covers it: of what would go to stderr nobody could say later that it is ours.
+func (x *Executor) tell(err error) error {
+	if err == nil || Silent(err) || Told(err) {
+		return err
+	}
+	x.sayf("cleanroom: %v", clean(err, x.toHide(&secret.Sealed{})))
+	return told{err}
+}
+
+// Failed is for a stage that cannot even begin: the job is told why, and its
+// record holds that.
+func (x *Executor) Failed(ctx context.Context, stage string, why error) error {
+	name, _, err := x.room()
+	if err != nil {
+		return why
+	}
+	return x.follow(ctx, name, stage)(metrics.Change{}, why)
+}
+
 // Fault is an error in words for the admin's log: one line, in which no
 // private value of the job stands. What a room printed stays in the job's log.
 func Fault(call *contract.Call, err error) string {

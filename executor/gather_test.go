@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,13 +45,16 @@ func TestJobRecord(t *testing.T) {
 	}
 	j.engine.prints = "the secret is " + canary + "-exec\n"
 	var printed []string
-	for _, stage := range []string{"get_sources", "build_script"} {
+	says := func(text string) { fmt.Fprintf(&j.out, "\x1b[0K\x1b[36;1m%s\x1b[0;m\x1b[0;m\n", text) } // as the runner
+	for i, stage := range []string{"get_sources", "build_script"} {
+		says([]string{"Getting source from Git repository", `Executing "step_script" stage of the job script`}[i])
 		before := j.out.Len()
 		if err := j.audited(log).RunStage(t.Context(), j.script(), stage); err != nil {
 			t.Fatal(err)
 		}
 		printed = append(printed, j.out.String()[before:])
 	}
+	says("Running after_script")
 	j.engine.result = sandbox.Result{ExitCode: 3, OOM: true}
 	var failed stageError
 	if err := j.audited(log).RunStage(t.Context(), j.script(), "after_script"); !errors.As(err, &failed) {
@@ -120,6 +124,9 @@ func TestRefusedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	job := log.only(t, record.OfJob).Job
+	if m, err := match.Match(j.out.Bytes(), job.Stages); err != nil || !m.Holds() || !strings.HasPrefix(j.out.String(), "cleanroom: denied: ") || job.Stages[0].Output.Bytes != int64(j.out.Len()) {
+		t.Errorf("the log of the job: %+v, %v\n%s", m, err, &j.out)
+	}
 	if job.Outcome != record.Refused || job.Stage != "prepare" || len(job.Refusals) != 1 || job.Refusals[0].Reason != "policy" || !strings.Contains(job.Refusals[0].Says, "NO_SUCH") || len(job.Secrets) != 0 {
 		t.Errorf("%s", log.text)
 	}
@@ -146,6 +153,44 @@ func TestRefusedRecord(t *testing.T) {
 	}
 	if rooms, _ := dossier.Rooms(j.config.DataDir, time.Now().Add(time.Hour)); len(rooms) != 0 || log.all[len(log.all)-1].By.Command != byReap {
 		t.Errorf("%q\n%s", rooms, log.text)
+	}
+}
+
+// TestFailedRecord: what keeps a stage from being run at all, and what it
+// fails of, stand in the job's log without a value, and the record has it.
+func TestFailedRecord(t *testing.T) {
+	j, _ := withSecrets(t)
+	log := &kept{}
+	if err := j.audited(log).PrepareStage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := j.out.Len()
+	for range 2 { // the runner tries some of its own again
+		if err := j.audited(log).Failed(t.Context(), "get_sources", errors.New("bad configuration:\nmade-up-masked-value")); !Told(err) || ofAuthor(err) {
+			t.Error(err)
+		}
+	}
+	j.engine.err = errors.New("the engine is away")
+	if err := j.audited(log).RunStage(t.Context(), j.script(), "build_script"); !Told(err) || !errors.Is(err, j.engine.err) {
+		t.Error(err)
+	}
+	j.engine.err = nil
+	if err := j.audited(log).CleanupStage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told := j.out.String()[before:]
+	if strings.Count(told, "cleanroom: bad configuration:\n") != 2 || !strings.HasSuffix(told, "cleanroom: the engine is away\n") || strings.Contains(told, "made-up-masked-value") {
+		t.Errorf("%q", told)
+	}
+	size := int64(0)
+	for _, s := range log.only(t, record.OfJob).Job.Stages[1:] {
+		size += s.Output.Bytes
+		if s.Result != "system" {
+			t.Errorf("%+v", s)
+		}
+	}
+	if size != int64(len(told)) {
+		t.Errorf("%d bytes are in the record, of %q", size, told)
 	}
 }
 

@@ -18,7 +18,7 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	}
 	start, made := time.Now(), metrics.Change{}
 	end := x.follow(ctx, name, prepareStage)
-	defer func() { end(made, err) }()
+	defer func() { err = end(made, err) }()
 	if err := fault.At("prepare.begun"); err != nil {
 		return err
 	}

@@ -20,16 +20,16 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err != nil {
 		return err
 	}
+	role := sandbox.Helper
+	start, end := time.Now(), x.follow(ctx, name, stage)
+	defer func() { err = end(metrics.Stage.Took(string(role), time.Since(start)), err) }()
 	kind, err := contract.Classify(stage)
 	if err != nil {
 		return err
 	}
-	role := sandbox.Helper
 	if kind == contract.User {
 		role = sandbox.Job
 	}
-	start, end := time.Now(), x.follow(ctx, name, stage)
-	defer func() { end(metrics.Stage.Took(string(role), time.Since(start)), err) }()
 	if err := fault.At("run.begun"); err != nil {
 		return err
 	}

@@ -145,7 +145,9 @@ func auditMatch(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "match --job N --log FILE", Short: "Compare a job's log, as GitLab has it, with the job's record", Args: cobra.NoArgs,
 		Long: "Compare a log that was downloaded from GitLab with what the record says each stage printed: that all of it is\n" +
-			"there, in its order and unchanged, and nothing beside it. Exit code 1: it is not, and what is not is named.",
+			"there, in its order, its section and unchanged, and that every other line is one that gitlab-runner itself writes.\n" +
+			"Exit code 1: it is not so, and what is not is named. What the runner says freely, as the error of a job, and how it\n" +
+			"says that the job went is shown: no record proves that, nor when a line was written.",
 		Example: "  cleanroom audit match --job 4711 --log job-4711.log",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if job == "" || file == "" {
@@ -164,16 +166,23 @@ func auditMatch(g *globals) *cobra.Command {
 				return err
 			}
 			var stages []record.Stage // of all tries: they have one log
+			var lacks []string
 			for _, r := range all {
 				if r.Job != nil {
 					stages = append(stages, r.Job.Stages...)
+					lacks = append(lacks, r.Job.Gaps...)
+				}
+				for _, c := range r.Cut {
+					if c.List == "job.stages" {
+						lacks = append(lacks, fmt.Sprintf("%d stages did not fit into it", c.Dropped))
+					}
 				}
 			}
 			got, err := match.Match(text, stages)
 			if err != nil {
 				return err
 			}
-			if err := showMatch(c.OutOrStdout(), got); err != nil {
+			if err := showMatch(c.OutOrStdout(), got, lacks); err != nil {
 				return err
 			}
 			if !got.Holds() {
@@ -187,7 +196,7 @@ func auditMatch(g *globals) *cobra.Command {
 	return c
 }
 
-func showMatch(out io.Writer, r match.Report) error {
+func showMatch(out io.Writer, r match.Report, lacks []string) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "STAGE\tBYTES\tIN THE LOG")
 	for _, s := range r.Stages {
@@ -201,20 +210,41 @@ func showMatch(out io.Writer, r match.Report) error {
 		case match.Missing:
 			says = fmt.Sprintf("MISSING: it should begin at byte %d of the log", s.At)
 		case match.Cut:
-			says = fmt.Sprintf("beyond the runner's limit of %d bytes", r.Limit)
+			says = "CUT: the log ends before it does, as that of a job that was canceled"
+			if r.Limit > 0 {
+				says = fmt.Sprintf("CUT: beyond the runner's limit of %d bytes", r.Limit)
+			}
+		case match.Moved:
+			says = fmt.Sprintf("MOVED: it is at byte %d, which is not in its stage's section", s.At)
 		case match.Unknown:
 			says = "unknown: the record has no hash of it"
 		}
 		fmt.Fprintf(w, "%s\t%d\t%s\n", plainName(s.Stage), s.Bytes, says)
 	}
-	for _, a := range r.Added {
-		before := "at the log's end"
-		if a.Before != "" {
-			before = "before stage " + plainName(a.Before)
-		}
-		fmt.Fprintf(w, "ADDED\t%d\tthat no stage printed, at byte %d, %s\n", a.Bytes, a.At, before)
+	if err := w.Flush(); err != nil {
+		return err
 	}
-	return w.Flush()
+	listed := func(title string, first []match.Line, all int64) {
+		if all == 0 {
+			return
+		}
+		fmt.Fprintf(out, "\n%s:\n", title)
+		for _, l := range first {
+			fmt.Fprintf(out, "  line %d: %s\n", l.Number, l.Text)
+		}
+		if more := all - int64(len(first)); more > 0 {
+			fmt.Fprintf(out, "  and %d more\n", more)
+		}
+	}
+	listed(fmt.Sprintf("FOREIGN, %d lines that no stage printed and that are not the runner's", r.Strangers), r.Foreign, r.Strangers)
+	listed("The runner's own words, not proven", r.Words, r.Told)
+	if len(r.Words) > 0 && !r.Headers {
+		fmt.Fprintln(out, "The lines have no time stamps: the runner was told so (FF_TIMESTAMPS), or somebody took them away.")
+	}
+	for _, gap := range lacks {
+		fmt.Fprintf(out, "The record lacks something: %s\n", plainName(gap))
+	}
+	return nil
 }
 
 // readLog reads a log, and not more than can be compared.

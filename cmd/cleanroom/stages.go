@@ -72,7 +72,7 @@ func (g *globals) stage(c *cobra.Command, name string, args []string, serve func
 		return nil
 	}
 	e := exitError{code: executor.ExitCode(call, err), err: err}
-	if executor.Silent(err) {
+	if executor.Silent(err) || executor.Told(err) {
 		e.err = nil
 	}
 	return e
@@ -80,21 +80,20 @@ func (g *globals) stage(c *cobra.Command, name string, args []string, serve func
 
 func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args []string, serve func(context.Context, *executor.Executor, []string) error) error {
 	cfg, wrong := g.load()
-	if wrong != nil {
-		if name != "cleanup" {
-			return wrong
+	if wrong != nil && cfg.StateDir == "" { // it could not be read at all; the room's place is pinned in the environment
+		var err error
+		if cfg, err = config.Parse(nil, os.Environ()); err != nil {
+			cfg = config.Default()
 		}
-		if cfg.StateDir == "" { // it could not be read at all; the room's place is pinned in the environment
-			var err error
-			if cfg, err = config.Parse(nil, os.Environ()); err != nil {
-				cfg = config.Default()
-			}
-		}
+	}
+	x := &executor.Executor{Config: cfg, Call: call, Log: logrus.NewEntry(silent()), Out: c.OutOrStdout(), Version: version}
+	if wrong != nil && name != "cleanup" {
+		return failed(c.Context(), x, name, args, wrong)
 	}
 	log, err := driverLog(cfg.Log, name)
 	if err != nil {
 		if name != "cleanup" {
-			return err
+			return failed(c.Context(), x, name, args, err)
 		}
 		log, wrong = logrus.New(), errors.Join(wrong, err)
 	}
@@ -104,10 +103,10 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 	} else if id, ok := jobOf(call.Room); ok {
 		fields["job"] = id
 	}
-	x := &executor.Executor{Config: cfg, Call: call, Log: log.WithFields(fields), Out: c.OutOrStdout(), Version: version}
+	x.Log = log.WithFields(fields)
 	if x.Audit, err = g.audit(cfg, x.Log); err != nil {
 		if name != "cleanup" {
-			return err
+			return failed(c.Context(), x, name, args, err)
 		}
 		wrong = errors.Join(wrong, err) // the room is wiped, and stays on the books
 		x.Audit = &executor.Audit{Log: noLog{err}, Version: version}
@@ -127,7 +126,7 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 	}
 	engine, err := openEngine(cfg)
 	if err != nil {
-		return err
+		return failed(ctx, x, name, args, err)
 	}
 	defer engine.Close()
 	x.Engine = engine
@@ -136,6 +135,25 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 		x.Log.WithField("error", executor.Fault(call, err)).Error("stage failed")
 	}
 	return err
+}
+
+// failed is for what keeps a call from being served. A stage of a room that is
+// there has its record hold what the job was told; of all others the job's log
+// has what main prints.
+func failed(ctx context.Context, x *executor.Executor, name string, args []string, err error) error {
+	if name != "run" || len(args) != 2 {
+		return err
+	}
+	if x.Audit == nil { // its room's dossier, if there is one, takes it all the same
+		x.Audit = &executor.Audit{Log: noLog{err}, Version: version}
+	}
+	return x.Failed(ctx, args[1], err)
+}
+
+func silent() *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return log
 }
 
 // driverLog is the admin's log. Without a file it is stderr where that is

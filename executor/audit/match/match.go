@@ -1,26 +1,30 @@
-// Package match finds what a job's stages printed, of which the record has
-// the hashes, in a job's log as GitLab serves it.
+// Package match holds a job's log, as GitLab serves it, against the hashes
+// that the record has of what the job's stages printed.
 //
-// What it promises: that a log holds exactly an output is said only after
-// its SHA-256 was seen in it. How the log is taken apart, and where outputs are
-// looked for, is the runner's way to write logs; a mistake there makes a log
-// that is good look changed, and never the other way. Between outputs the runner
-// writes lines of its own. Where lines have headers (FF_TIMESTAMPS, the
-// default), nothing else may stand there; where they have none nobody can tell.
+// What it promises: a log holds exactly the recorded outputs only if the
+// SHA-256 of each was seen in it, in their order, and every other line of it is
+// one that the runner itself writes: those are known, each as a whole. A line
+// without a header among lines that have them, or in a stream to which nobody
+// writes, is none of these. What the runner says freely (the text of an error,
+// its own name) and how it says that the job went is in the report, as nothing
+// proves it; no more do headers prove when a line was written. How the log is
+// taken apart is the runner's way to write logs; a mistake there makes a log
+// that is good look changed, and never the other way.
 //
 // One thing makes a good log look changed: the runner cuts characters in two,
 // and loses them, where a job prints tens of thousands of bytes at once without
-// a line end.
+// a line end. In a log without headers (FF_TIMESTAMPS=false) there is another:
+// words of the runner in the midst of an output.
 package match
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"slices"
+	"strconv"
 
 	"cleanroom/executor/audit/record"
 )
@@ -40,6 +44,7 @@ const (
 	Changed State = "changed"
 	Missing State = "missing" // nothing of it is there
 	Cut     State = "cut"     // the log ends before it does: at the runner's limit, or as the job was canceled
+	Moved   State = "moved"   // it is there as it was, and not in its stage's section
 	Unknown State = "unknown" // the record has no hash
 )
 
@@ -54,32 +59,34 @@ type Found struct {
 	Until int64 `json:"until,omitempty"`
 	// At is where it begins in the log, a byte; of a missing one where it
 	// should.
-	At int64 `json:"at"`
-}
-
-// Added is something between outputs that no stage printed.
-type Added struct {
-	Before string `json:"before,omitempty"` // the stage; empty: the log's end
-	Bytes  int64  `json:"bytes"`
-	At     int64  `json:"at"`
+	At  int64 `json:"at"`
+	end int64 // where its last byte is
 }
 
 // Report is the answer.
 type Report struct {
-	Stages  []Found `json:"stages"`
-	Added   []Added `json:"added,omitempty"`
-	Headers bool    `json:"headers"`         // the log's lines have them
-	Limit   int64   `json:"limit,omitempty"` // of the log, in bytes, if it was reached
+	Stages []Found `json:"stages"`
+	// Foreign are the first lines that no stage printed and no runner writes,
+	// and Strangers how many there are.
+	Foreign   []Line `json:"foreign,omitempty"`
+	Strangers int64  `json:"strangers,omitempty"`
+	// Words are the first of the runner's own lines that tell what nothing
+	// proves, and Told how many there are.
+	Words   []Line `json:"words,omitempty"`
+	Told    int64  `json:"told,omitempty"`
+	Headers bool   `json:"headers"`         // the log's lines have them
+	Limit   int64  `json:"limit,omitempty"` // of the log, in bytes, if it was reached
 }
 
-// Holds says that the log has all outputs of the record, as they were.
+// Holds says that the log has all outputs of the record, as they were, and
+// nothing else but words of the runner.
 func (r Report) Holds() bool {
 	for _, s := range r.Stages {
 		if s.State != Same {
 			return false
 		}
 	}
-	return len(r.Added) == 0
+	return r.Strangers == 0
 }
 
 // Match looks for the outputs of a job's stages in its log. A job that was
@@ -88,35 +95,57 @@ func Match(log []byte, stages []record.Stage) (Report, error) {
 	if len(log) > MaxLog {
 		return Report{}, fmt.Errorf("%w: more than %d MiB", ErrLarge, MaxLog>>20)
 	}
-	t := parse(log, false)
-	r := Report{Limit: t.limit, Headers: t.streams[""] == nil}
-	own := finder{text: t.of(""), limit: t.limit}
-	work := &own
-	if r.Headers {
-		own.text = t.of(ownStream)
-		work = &finder{text: t.of(workStream), strict: true, limit: t.limit}
+	t := parse(log)
+	r := Report{Limit: t.limit, Headers: t.headers}
+	own := &finder{text: t.of(noStream), limit: t.limit}
+	work := own
+	if t.headers {
+		own = &finder{text: t.of(ownStream), limit: t.limit, closed: true}
+		work = &finder{text: t.of(workStream), limit: t.limit, closed: true, strict: true}
 	}
 	for _, s := range stages {
 		f := work
 		if s.Container == "" {
-			f = &own
+			f = own
 		}
-		found, added := f.stage(s)
-		if f != work && s.Output != nil && found.State != Same { // the stream's other reading
-			again := parse(log, true)
-			other := finder{text: again.of(ownStream), limit: t.limit}
-			if second, _ := other.stage(s); second.State == Same {
-				found, own = second, other
+		r.Stages = append(r.Stages, f.stage(s))
+	}
+	var foreign, told lineSet
+	strange := func(t *text, from, to int) {
+		t.lines(from, to, func(line []byte, at int) { foreign.add(t.in(at), line) })
+	}
+	reader := newReader(stages)
+	for _, g := range own.gaps() {
+		own.text.lines(g.from, g.to, func(line []byte, at int) {
+			switch ok, tells, from := reader.own(line, own.text.in(at)); {
+			case tells:
+				told.add(own.text.in(at+from), colourRE.ReplaceAll(line[from:], nil))
+			case !ok && g.loose:
+				reader.after(line, own.text.in(at))
+			case !ok:
+				foreign.add(own.text.in(at+from), line[from:])
+			}
+		})
+	}
+	if work != own {
+		for _, g := range work.gaps() {
+			if !g.loose {
+				strange(work.text, g.from, g.to)
 			}
 		}
-		r.Stages = append(r.Stages, found)
-		if added.Bytes > 0 {
-			r.Added = append(r.Added, added)
+	}
+	for name, one := range t.streams {
+		if one != own.text && one != work.text {
+			strange(t.streams[name], 0, len(one.b))
 		}
 	}
-	if n := work.rest(); n.Bytes > 0 {
-		r.Added = append(r.Added, n)
+	for i := range r.Stages {
+		if s := &r.Stages[i]; s.State == Same && s.Bytes > 0 && !reader.within(i, s.At, s.end) {
+			s.State = Moved
+		}
 	}
+	r.Foreign, r.Strangers = foreign.numbered(log), foreign.count
+	r.Words, r.Told = told.numbered(log), told.count
 	within := false // what stands before something that is there was not cut
 	for i := range slices.Backward(r.Stages) {
 		switch s := &r.Stages[i]; {
@@ -129,28 +158,51 @@ func Match(log []byte, stages []record.Stage) (Report, error) {
 	return r, nil
 }
 
+// shown is a line for people: quoted, and cut.
+func shown(text []byte) string {
+	if len(text) > mostText {
+		return strconv.Quote(string(text[:mostText])) + "…"
+	}
+	return strconv.Quote(string(text))
+}
+
 // finder goes through a text from output to output.
 type finder struct {
 	text   *text
 	strict bool // only outputs are in the text
+	closed bool // the runner ends an output that has no line end with one
 	limit  int64
 	at     int
 	loose  bool // what follows may be the rest of an output that was not found
 	cut    bool // the log has ended
-	work   int  // bytes hashed
+	passed []gap
+	work   int // bytes hashed
 }
 
-func (f *finder) stage(s record.Stage) (found Found, added Added) {
+// gap is what stands between two outputs. One that is loose may hold others,
+// which were not found.
+type gap struct {
+	from, to int
+	loose    bool
+}
+
+// gaps are all there are, those before the first output and after the last
+// among them.
+func (f *finder) gaps() []gap {
+	return append(f.passed, gap{f.at, len(f.text.b), f.loose})
+}
+
+func (f *finder) stage(s record.Stage) (found Found) {
 	found = Found{Stage: s.Stage, State: Unknown, At: f.text.in(f.at)}
 	if s.Output == nil {
 		f.loose = true
-		return found, added
+		return found
 	}
 	o := *s.Output
 	found.Bytes = o.Bytes
 	if o.Bytes == 0 {
 		found.State = Same
-		return found, added
+		return found
 	}
 	best, ok := f.find(o)
 	found.At, found.Good = f.text.in(best.at), best.good
@@ -164,25 +216,15 @@ func (f *finder) stage(s record.Stage) (found Found, added Added) {
 			found.State, found.Until = Changed, best.until
 		}
 		f.loose = true
-		return found, added
+		return found
 	}
-	found.State = Same
-	if f.strict && !f.loose && best.at > f.at {
-		added = Added{Before: s.Stage, Bytes: int64(best.at - f.at), At: f.text.in(f.at)}
-	}
+	found.State, found.end = Same, f.text.in(best.at+int(o.Bytes)-1)
+	f.passed = append(f.passed, gap{f.at, best.at, f.loose})
 	f.at, f.loose = best.at+int(o.Bytes), false
-	if b := f.text.b; f.strict && b[f.at-1] != '\n' && f.at < len(b) && b[f.at] == '\n' {
-		f.at++ // the runner's: an output ends with a line end
+	if b := f.text.b; f.closed && b[f.at-1] != '\n' && f.at < len(b) && b[f.at] == '\n' {
+		f.at++
 	}
-	return found, added
-}
-
-// rest is what stands after the last output.
-func (f *finder) rest() (added Added) {
-	if !f.strict || f.loose || f.at >= len(f.text.b) {
-		return added
-	}
-	return Added{Bytes: int64(len(f.text.b) - f.at), At: f.text.in(f.at)}
+	return found
 }
 
 // place is somewhere an output may begin.
@@ -205,7 +247,7 @@ func (f *finder) find(o record.Output) (best place, ok bool) {
 	first := true
 	f.work = 0
 	for at := f.at; at <= len(b); at++ {
-		if at != f.at && !f.begins(at) {
+		if at != f.at && b[at-1] != '\n' { // the runner says a line before it
 			continue
 		}
 		p := f.try(b[at:], o)
@@ -221,20 +263,6 @@ func (f *finder) find(o record.Output) (best place, ok bool) {
 		}
 	}
 	return best, false
-}
-
-// begins says whether an output may begin here: after a line, or after one of
-// the sequences with which the runner's own words end.
-func (f *finder) begins(at int) bool {
-	switch b := f.text.b; b[at-1] {
-	case '\n':
-		return true
-	case '\r':
-		return !f.strict
-	case 'K', 'm':
-		return !f.strict && bytes.LastIndexByte(b[max(0, at-8):at], 0x1b) >= 0
-	}
-	return false
 }
 
 // try says how much of an output b begins with.

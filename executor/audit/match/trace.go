@@ -29,6 +29,19 @@ func (t *text) in(at int) int64 {
 	return int64(t.parts[i-1].log + at - t.parts[i-1].text)
 }
 
+// lines calls f with each line between two places, without its end, and where
+// it begins.
+func (t *text) lines(from, to int, f func(line []byte, at int)) {
+	for from < to {
+		line, next := t.b[from:to], to
+		if n := bytes.IndexByte(line, '\n'); n >= 0 {
+			line, next = line[:n], from+n+1
+		}
+		f(line, from)
+		from = next
+	}
+}
+
 // The runner begins each line of a log with when it was written, the stream
 // (00 is the runner's own, and prepare's; 01 the stages'), O or E for stdout
 // or stderr, and + where the line before goes on
@@ -50,27 +63,31 @@ func headerOf(line []byte) (h header, ok bool) {
 	return header{string(line[headerSize-4 : headerSize-1]), line[headerSize-1] == '+'}, true
 }
 
-// traces are the texts of a log, by stream; of a log without headers all is
-// of the stream "".
+// traces are the texts of a log, by stream: all of its bytes but for the
+// headers. A log without headers is all of the stream noStream.
 type traces struct {
 	streams map[string]*text
+	headers bool
 	limit   int64 // bytes from which on the runner wrote nothing more; 0: it wrote all
 }
 
-// The streams that we write to.
+// Streams. We write to the first two, and the runner to the first; a log of
+// ours has no other.
 const (
 	ownStream  = "00O" // prepare's, and the runner's own words
 	workStream = "01O"
+	noStream   = ""
 )
 
 // exceeded is the runner's last word in a log that reached its limit
 // (helpers/trace in its source).
 var exceeded = regexp.MustCompile(`\n\x1b\[[0-9;]+mJob's log exceeded limit of ([0-9]{1,18}) bytes\.\nJob execution will continue but no more output will be collected\.\x1b\[0;m\n$`)
 
-// parse takes a log apart. joined says whether a line of the runner's own
-// stream that goes on with another does so: two writers share that stream, and
-// neither knows of the other.
-func parse(log []byte, joined bool) traces {
+// parse takes a log apart. A line of the runner's own stream that goes on goes
+// on with the one before, though two writers share that stream: the runner says
+// nothing between the marker that begins a section and the section's name, and
+// nobody else does between two sections.
+func parse(log []byte) traces {
 	t := traces{streams: map[string]*text{}}
 	tail := max(0, len(log)-300) // the runner's last words are shorter
 	if at := exceeded.FindSubmatchIndex(log[tail:]); at != nil {
@@ -80,8 +97,8 @@ func parse(log []byte, joined bool) traces {
 			log, t.limit = log[:cut], limit
 		}
 	}
-	if _, ok := headerOf(log); !ok {
-		t.of("").add(log, 0)
+	if _, t.headers = headerOf(log); !t.headers {
+		t.of(noStream).add(log, 0)
 		return t
 	}
 	var last []byte // the line before, with its header
@@ -92,12 +109,10 @@ func parse(log []byte, joined bool) traces {
 			end = at + n + 1
 		}
 		line := log[at:end]
-		h, ok := headerOf(line)
-		switch {
-		case ok:
-			t.line(h, line[headerSize:], at+headerSize, joined)
-		case len(last) > 0:
-			t.torn(last, lastAt, line, at)
+		if h, ok := headerOf(line); ok {
+			t.line(h, line[headerSize:], at+headerSize)
+		} else if !t.torn(last, lastAt, line, at) {
+			t.of(noStream).add(line, at)
 		}
 		last, lastAt, at = line, at, end
 	}
@@ -113,21 +128,31 @@ func (t *traces) of(stream string) *text {
 	return one
 }
 
-func (t *traces) line(h header, line []byte, at int, joined bool) {
+func (t *traces) line(h header, line []byte, at int) {
 	one := t.of(h.stream)
-	if h.goesOn && (joined || h.stream == workStream) {
+	if h.goesOn && one.broken() {
 		one.b = bytes.TrimSuffix(one.b, []byte("\n"))
 	}
 	one.add(line, at)
 }
 
+// broken says whether the runner may have ended the last line before its end:
+// after a carriage return, and where its buffer, of 8 KiB, was full.
+func (t *text) broken() bool {
+	if len(t.parts) == 0 {
+		return false
+	}
+	last := t.b[min(t.parts[len(t.parts)-1].text, len(t.b)):]
+	return len(last) >= 1<<10 || bytes.IndexByte(last, '\r') >= 0
+}
+
 // torn is a line without a header: the runner wrote it in two pieces, and a
 // line of its own came between. That one, with its header, stands in the line
 // before. Nothing else makes a line without: what a job prints has one.
-func (t *traces) torn(before []byte, beforeAt int, rest []byte, at int) {
+func (t *traces) torn(before []byte, beforeAt int, rest []byte, at int) bool {
 	h, ok := headerOf(before)
 	if !ok {
-		return
+		return false
 	}
 	for i := len(before) - headerSize; i >= headerSize; i-- {
 		inner, ok := headerOf(before[i:])
@@ -137,7 +162,8 @@ func (t *traces) torn(before []byte, beforeAt int, rest []byte, at int) {
 		one := t.of(h.stream)
 		one.b = one.b[:len(one.b)-(len(before)-i)]
 		one.add(rest, at)
-		t.line(inner, before[i+headerSize:], beforeAt+i+headerSize, true)
-		return
+		t.line(inner, before[i+headerSize:], beforeAt+i+headerSize)
+		return true
 	}
+	return false
 }
