@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"cleanroom/executor/audit/canonical"
 	"cleanroom/executor/audit/checkpoint"
 )
 
@@ -203,7 +204,7 @@ func (c *Chain) MarshalJSON() ([]byte, error) {
 // is to be trusted is for the caller to know.
 func (c *Chain) UnmarshalJSON(text []byte) error {
 	var f chainFile
-	if err := json.Unmarshal(text, &f); err != nil {
+	if err := canonical.Decode(text, &f); err != nil {
 		return fmt.Errorf("%w: %w", ErrChain, err)
 	}
 	read, err := NewChain(f.First)

@@ -5,12 +5,12 @@
 // from it to a signed checkpoint, that checkpoint and the log's keys; Verify
 // needs no log and no network; what leads to the checkpoint is C2SP's
 // tlog-proof (https://c2sp.org/tlog-proof), so that other tools can check it
-// with the record beside it; what cannot be verified is refused, whatever the
-// file says.
+// with the record beside it; a file that holds anything beside
+// these, or one of them twice, is refused, and so is what cannot be verified,
+// whatever the file says.
 package proof
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"cleanroom/executor/audit/canonical"
 	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/log"
@@ -98,14 +99,12 @@ func Verify(text []byte, first string, witnesses ...note.Verifier) (Proved, erro
 		return Proved{}, fmt.Errorf("%w: it has more than %d bytes", ErrFormat, MaxSize)
 	}
 	var f file
-	in := json.NewDecoder(bytes.NewReader(text))
-	in.DisallowUnknownFields()
-	switch err := in.Decode(&f); {
+	switch err := canonical.Decode(text, &f); {
 	case errors.Is(err, key.ErrChain), errors.Is(err, key.ErrKey):
 		return Proved{}, err
 	case err != nil:
 		return Proved{}, fmt.Errorf("%w: %w", ErrFormat, err)
-	case f.Format != Format || f.Keys == nil || in.More():
+	case f.Format != Format || f.Keys == nil:
 		return Proved{}, fmt.Errorf("%w: it does not say %q, or lacks the keys", ErrFormat, Format)
 	}
 	var p tlogproof.TLogProof

@@ -124,11 +124,46 @@ func TestForged(t *testing.T) {
 		}
 	}
 	good := must(json.Marshal(f))(t)
-	if _, err := proof.Verify(append(good, "{}"...), ""); !errors.Is(err, proof.ErrFormat) {
+	if _, err := proof.Verify(append([]byte(" "), append(good, '\n')...), ""); err != nil {
 		t.Error(err)
 	}
 	if _, err := proof.Verify(good, l.Keys().First); err != nil {
 		t.Error(err)
+	}
+}
+
+// What else a file may hold, or hold twice, another reader may take for what
+// was proved.
+func TestStrict(t *testing.T) {
+	good := string(must(proof.Make(newLog(t), 42, nil))(t))
+	if _, err := proof.Verify([]byte(good), ""); err != nil {
+		t.Fatal(err)
+	}
+	put := func(old, new string) string {
+		if strings.Count(good, old) != 1 {
+			t.Fatalf("%q is not once in the file", old)
+		}
+		return strings.Replace(good, old, new, 1)
+	}
+	for name, text := range map[string]string{
+		"behind it":           good + "x",
+		"two of them":         good + good,
+		"a zero":              good + "\x00",
+		"a field twice":       put(`"record":`, `"record": "mine", "record":`),
+		"twice, later":        put("\n}\n", ",\n\"record\": \"mine\"}\n"),
+		"twice, escaped":      put(`"record":`, `"recor\u0064": "mine", "record":`),
+		"letter case":         put(`"record":`, `"RECORD":`),
+		"both letter cases":   put(`"record":`, `"RECORD": "mine", "record":`),
+		"unknown":             put(`"record":`, `"note": "trust me", "record":`),
+		"unknown in keys":     put(`"first":`, `"note": "trust me", "first":`),
+		"twice in keys":       put(`"first":`, `"first": "mine", "first":`),
+		"letter case in keys": put(`"first":`, `"FIRST":`),
+		"empty in keys":       put(`"first":`, `"last": null, "first":`),
+		"no text":             put(`cleanroom audit proof v1`, "cleanroom audit proof v1\xff"),
+	} {
+		if _, err := proof.Verify([]byte(text), ""); !errors.Is(err, proof.ErrFormat) && !errors.Is(err, key.ErrChain) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -157,7 +192,14 @@ func FuzzVerify(f *testing.F) {
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := proof.Verify(text, first)
-		if err == nil && (p.Index != 42 || !bytes.Equal(p.Record, record(42))) {
+		if err != nil {
+			return
+		}
+		var all map[string]any // as another program reads it
+		if json.Unmarshal(text, &all) != nil || len(all) != 4 || all["record"] != string(record(42)) {
+			t.Fatalf("others read %q", text)
+		}
+		if p.Index != 42 || !bytes.Equal(p.Record, record(42)) {
 			t.Fatalf("%q was proved to be record %d", p.Record, p.Index)
 		}
 	})
