@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/executor/audit/forward"
+	"cleanroom/executor/plain"
 )
 
 func auditForward(g *globals) *cobra.Command {
@@ -66,9 +67,9 @@ func forwardStatus(c *cobra.Command, f *forward.Forwarder) error {
 	for _, p := range all {
 		since, wrong := "-", "-"
 		if !p.FailingSince.IsZero() {
-			since, wrong = utc(p.FailingSince), plainName(p.Error)
+			since, wrong = utc(p.FailingSince), plain.Text(p.Error)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", plainName(p.Name), p.Pending, since, wrong)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", plain.Word(p.Name), p.Pending, since, wrong)
 	}
 	return w.Flush()
 }

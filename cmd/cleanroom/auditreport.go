@@ -14,6 +14,7 @@ import (
 
 	"cleanroom/executor/audit/list"
 	"cleanroom/executor/audit/report"
+	"cleanroom/executor/plain"
 )
 
 func auditReport(open openAuditLog) *cobra.Command {
@@ -54,7 +55,7 @@ func auditReport(open openAuditLog) *cobra.Command {
 				return err
 			}
 			if len(head.Wrong) > 0 {
-				return fmt.Errorf("the log is not genuine: %s", list.Plain(head.Wrong[0]))
+				return fmt.Errorf("the log is not genuine: %s", plain.Text(head.Wrong[0]))
 			}
 			return nil
 		},

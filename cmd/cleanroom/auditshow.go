@@ -15,6 +15,7 @@ import (
 	"cleanroom/executor/audit/page"
 	"cleanroom/executor/audit/proof"
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // errNoRecord is a job of which the log has nothing.
@@ -219,7 +220,7 @@ func showMatch(out io.Writer, r match.Report, lacks []string) error {
 		case match.Unknown:
 			says = "unknown: the record has no hash of it"
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\n", plainName(s.Stage), s.Bytes, says)
+		fmt.Fprintf(w, "%s\t%d\t%s\n", plain.Word(s.Stage), s.Bytes, says)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -242,7 +243,7 @@ func showMatch(out io.Writer, r match.Report, lacks []string) error {
 		fmt.Fprintln(out, "The lines have no time stamps: the runner was told so (FF_TIMESTAMPS), or somebody took them away.")
 	}
 	for _, gap := range lacks {
-		fmt.Fprintf(out, "The record lacks something: %s\n", plainName(gap))
+		fmt.Fprintf(out, "The record lacks something: %s\n", plain.Word(gap))
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"cleanroom/executor/audit/proof"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/verify"
+	"cleanroom/executor/plain"
 )
 
 // errNotGenuine is a log, or a proof, that is not what it should be.
@@ -150,13 +151,13 @@ func (v *verifier) log(ctx context.Context, g *globals, c *cobra.Command) error 
 	}
 	out := c.OutOrStdout()
 	for _, f := range r.Findings {
-		fmt.Fprintf(out, "WRONG: %s\n", plainName(f.Error()))
+		fmt.Fprintf(out, "WRONG: %s\n", plain.Text(f.Error()))
 	}
 	if r.More > 0 {
 		fmt.Fprintf(out, "and %d more\n", r.More)
 	}
 	for _, file := range append(r.Trailing, r.Stray...) {
-		fmt.Fprintf(out, "no checkpoint covers it: %s holds more than the log has (an append that was cut short, or somebody put it there)\n", plainName(file))
+		fmt.Fprintf(out, "no checkpoint covers it: %s holds more than the log has (an append that was cut short, or somebody put it there)\n", plain.Word(file))
 	}
 	strange := v.strangers(out, r)
 	if v.jobLogs != "" || v.gitlab != "" {
@@ -191,7 +192,7 @@ func (v *verifier) strangers(out io.Writer, r *verify.Report) (wrong bool) {
 			continue
 		}
 		wrong = true
-		fmt.Fprintf(out, "WRONG: a job's log begins with the checkpoint of %[2]s in %[1]s, which none of the log's keys signed: the log was made anew, or rolled back to before its key was changed\n", plainName(k.Name), cp.Origin)
+		fmt.Fprintf(out, "WRONG: a job's log begins with the checkpoint of %[2]s in %[1]s, which none of the log's keys signed: the log was made anew, or rolled back to before its key was changed\n", plain.Word(k.Name), cp.Origin)
 	}
 	if others > 0 {
 		fmt.Fprintf(out, "%d checkpoints in job logs are not of this log, and so not held against it\n", others)

@@ -17,6 +17,7 @@ import (
 	"cleanroom/executor"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/cache"
+	"cleanroom/executor/plain"
 )
 
 func cacheCommand(g *globals) *cobra.Command {
@@ -89,14 +90,14 @@ func showCaches(out io.Writer, all []keptCache) error {
 	fmt.Fprintln(w, "PROJECT\tKEY\tREF\tSIZE\tMADE\tLAST USED\tLEFT\tSHA256")
 	ago := func(t time.Time) string { return sizes.HumanDuration(time.Since(t)) + " ago" }
 	for _, k := range all {
-		project, left := plainName(k.Project), "none"
+		project, left := plain.Word(k.Project), "none"
 		if k.Project == "" {
 			project = "number " + strconv.FormatInt(k.ProjectID, 10)
 		}
 		if d := time.Until(k.Expires); d > 0 {
 			left = sizes.HumanDuration(d)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.12s\n", project, plainName(k.Key), k.Protection, sizes.BytesSize(float64(k.Bytes)),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.12s\n", project, plain.Word(k.Key), k.Protection, sizes.BytesSize(float64(k.Bytes)),
 			ago(k.Created), ago(k.LastUsed), left, k.SHA256)
 	}
 	return w.Flush()

@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -14,6 +13,7 @@ import (
 	"cleanroom/executor"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
+	"cleanroom/executor/plain"
 	"cleanroom/executor/policy"
 )
 
@@ -192,7 +192,7 @@ func (e *explanation) denied() string {
 	var all []string
 	for _, r := range e.Decisions {
 		if r.Asked && !r.Allowed {
-			all = append(all, string(r.Kind)+" "+plainName(r.Name))
+			all = append(all, string(r.Kind)+" "+plain.Word(r.Name))
 		}
 	}
 	return strings.Join(all, ", ")
@@ -215,7 +215,7 @@ func (e *explanation) print(out io.Writer) error {
 	w = tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "DECISION\tKIND\tNAME\tASKED\tREASON")
 	for _, r := range e.Decisions {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", word(r.Allowed, "allowed", "denied"), r.Kind, plainName(r.Name), word(r.Asked, "asked", "-"), r.says())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", word(r.Allowed, "allowed", "denied"), r.Kind, plain.Word(r.Name), word(r.Asked, "asked", "-"), r.says())
 	}
 	return w.Flush()
 }
@@ -237,12 +237,4 @@ func word(yes bool, one, other string) string {
 		return one
 	}
 	return other
-}
-
-// plainName keeps what a job's author writes from doing things to a terminal.
-func plainName(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` || strings.Contains(name, " ") || name == "" {
-		return quoted
-	}
-	return name
 }

@@ -19,6 +19,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
+	"cleanroom/executor/plain"
 )
 
 // factSource is where `policy explain` takes facts from.
@@ -113,7 +114,7 @@ func claimedFacts(warnings io.Writer, cfg config.Config, job *contract.Job) (ide
 		for _, name := range more.Known() {
 			known, ok := facts[name]
 			if ok && known.Value != more[name].Value && name != "ref" { // a merge request's differ there
-				return nil, fmt.Errorf("token %s: claim %s is not what the %s says: the job would be refused", plainName(variable.Key), name, known.Source)
+				return nil, fmt.Errorf("token %s: claim %s is not what the %s says: the job would be refused", plain.Word(variable.Key), name, known.Source)
 			}
 			if !ok {
 				facts[name] = more[name]
@@ -156,7 +157,7 @@ func (c claims) meant(issuers []config.Issuer) bool {
 // facts are read as those of a verified token: ids and truth values may be
 // text, and where there is no environment GitLab leaves its claims out.
 func (c claims) facts(variable string) (identity.Facts, error) {
-	source := "ID token " + plainName(variable) + ", NOT VERIFIED"
+	source := "ID token " + plain.Word(variable) + ", NOT VERIFIED"
 	facts := identity.Facts{
 		"environment": {Value: "", Source: source}, "deployment_tier": {Value: "", Source: source},
 		"environment_protected": {Value: false, Source: source},
@@ -175,7 +176,7 @@ func (c claims) facts(variable string) (identity.Facts, error) {
 			value, err = strconv.ParseInt(text, 10, 64)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("token %s: claim %s cannot be read: it is not what GitLab writes there", plainName(variable), name)
+			return nil, fmt.Errorf("token %s: claim %s cannot be read: it is not what GitLab writes there", plain.Word(variable), name)
 		}
 		facts[name] = identity.Fact{Value: value, Source: source}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/executor"
+	"cleanroom/executor/plain"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
@@ -128,7 +129,7 @@ func dash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return plainName(s)
+	return plain.Word(s)
 }
 
 func dashed(s *string) string {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/executor"
+	"cleanroom/executor/plain"
 	"cleanroom/sandbox"
 )
 
@@ -65,12 +66,12 @@ func showEndings(out io.Writer, all []executor.Ending) error {
 		}
 		fmt.Fprintf(w, "room\t%s\n", e.Room)
 		if e.Job != 0 {
-			fmt.Fprintf(w, "job\t%d of %s\n", e.Job, plainName(e.Project))
+			fmt.Fprintf(w, "job\t%d of %s\n", e.Job, plain.Word(e.Project))
 		}
 		fmt.Fprintf(w, "ended\t%s by %s, in %.2f s: %s\n", e.At.Format(time.RFC3339), e.By, e.Seconds, e.Why)
 		fmt.Fprintf(w, "complete\t%s\n", word(e.Complete, "yes, nothing is left", "NO: `cleanroom reap` goes on"))
 		for _, l := range e.Leases {
-			fmt.Fprintf(w, "lease\t%s of secret %s at %s: %s\n", plainName(l.ID), l.Secret, l.Provider, l.Outcome)
+			fmt.Fprintf(w, "lease\t%s of secret %s at %s: %s\n", plain.Word(l.ID), l.Secret, l.Provider, l.Outcome)
 		}
 		for _, item := range e.Removed {
 			fmt.Fprintf(w, "removed\t%s %s\n", item.Kind, item.Name)

@@ -236,28 +236,6 @@ func TestLines(t *testing.T) {
 	}
 }
 
-func TestPlain(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                                "",
-		"shop/items":                      "shop/items",
-		"naïve 日本 שלום":                   "naïve 日本 שלום",
-		"a\x1b[2J\n":                      `a\u{1b}[2J\u{a}`,
-		"\u202egnp.exe":                   `\u{202e}gnp.exe`,
-		"\u009b":                          `\u{9b}`,
-		"e\u0301":                         "e\u0301",
-		"e\u0301\u0301\u0301\u0301\u0301": "e\u0301\u0301\u0301" + `\u{301}\u{301}`,
-		"\u0301":                          `\u{301}`,
-		"\U000e0041":                      `\u{e0041}`,
-	} {
-		if got := Plain(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-	if got := Short("日本語", 2); got != "日…" || Short("日本", 2) != "日本" {
-		t.Error(got)
-	}
-}
-
 // Whatever a record holds, a terminal gets lines of text.
 func FuzzTerminal(f *testing.F) {
 	for _, s := range []string{"a", "\x1b[2J", "\u202e\u009b31m", "\xff\xfe", "a\tb\nc\r", "\U000e0001", `\u001b`, `"}`, "e\u0301\u0301\u0301\u0301\u0301"} {

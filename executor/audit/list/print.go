@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // block is how many rows a table lines up before it prints them.
@@ -42,11 +43,11 @@ func (t *Table) Print(index int64, r *record.Record, _ []byte) error {
 		row[6] = r.By.User
 	}
 	for i, cell := range row {
-		if cell = Plain(cell); cell == "" {
+		if cell = plain.Text(cell); cell == "" {
 			cell = "-"
 		}
 		if i < len(row)-1 {
-			cell = Short(cell, 50)
+			cell = plain.Short(cell, 50)
 		}
 		row[i] = cell
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // Summary is what a record says, in a line. Texts in it are as the record has
@@ -78,7 +79,7 @@ func ofJob(j *record.Job) string {
 		parts = append(parts, fmt.Sprintf("findings of the guard: %d", n))
 	}
 	for _, r := range j.Refusals {
-		parts = append(parts, r.Reason+": "+Short(r.Says, 120))
+		parts = append(parts, r.Reason+": "+plain.Short(r.Says, 120))
 	}
 	return join(append(parts, left(j.End))...)
 }
@@ -98,7 +99,7 @@ func left(e record.End) string {
 	if e.Complete {
 		return ""
 	}
-	return join(Unfinished, Items("left: ", e.Left), Short(e.Error, 120))
+	return join(Unfinished, Items("left: ", e.Left), plain.Short(e.Error, 120))
 }
 
 // Items names what is left, behind a word for it; empty if nothing is.

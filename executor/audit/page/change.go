@@ -16,8 +16,8 @@ func (p *page) change(r *record.Record) {
 		if before == "" {
 			before = "not known"
 		}
-		p.line("before", plain(before))
-		p.line("after", plain(after))
+		p.line("before", show(before))
+		p.line("after", show(after))
 	}
 	names := func(label string, all []string) {
 		if len(all) > 0 {
@@ -39,24 +39,24 @@ func (p *page) change(r *record.Record) {
 			p.line("order", "the rules that stay are in another one")
 		}
 	case r.Secret != nil:
-		told("Secret " + plain(r.Secret.Name) + " in " + plain(r.Secret.Provider) + ": " + plain(r.Secret.Action))
+		told("Secret " + show(r.Secret.Name) + " in " + show(r.Secret.Provider) + ": " + show(r.Secret.Action))
 		if r.Secret.Version != "" {
-			p.line("version", plain(r.Secret.Version))
+			p.line("version", show(r.Secret.Version))
 		}
 	case r.Cache != nil:
 		told(fmt.Sprintf("Caches were wiped: %d", len(r.Cache.Caches)))
 		for _, v := range r.Cache.Caches {
-			p.line("removed", plain(v))
+			p.line("removed", show(v))
 		}
 		for _, i := range r.Cache.Left {
-			p.line("LEFT", plain(i.Kind)+" "+plain(i.Name)+": "+plain(i.Why))
+			p.line("LEFT", show(i.Kind)+" "+show(i.Name)+": "+show(i.Why))
 		}
 	case r.Key != nil:
 		told("The log is signed with another key")
 		hashes(r.Key.Before, r.Key.After)
-		p.line("signed by", plain(r.Key.Signer))
+		p.line("signed by", show(r.Key.Signer))
 	case r.Begun != nil:
-		told("A log begins: " + plain(r.Begun.Origin))
-		p.line("key", plain(r.Begun.Key))
+		told("A log begins: " + show(r.Begun.Origin))
+		p.line("key", show(r.Begun.Key))
 	}
 }

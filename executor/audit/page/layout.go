@@ -6,9 +6,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/text/width"
+
+	"cleanroom/executor/plain"
 )
 
 // label is how wide the first column is.
@@ -81,12 +82,12 @@ func columns(s string) (n int) {
 	return n
 }
 
-// plain is somebody's text with all that is no plain character escaped.
-func plain(s string) string {
-	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(s)
+// show is somebody's text; one that is empty can be seen to be.
+func show(s string) string {
+	if s == "" {
+		return `""`
 	}
-	return s
+	return plain.Text(s)
 }
 
 func number(n int64) string {

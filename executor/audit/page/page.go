@@ -11,11 +11,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // Width of a page, in columns.
@@ -35,7 +35,7 @@ func Write(w io.Writer, r *record.Record, proof []string) error {
 	}
 	for _, c := range r.Cut {
 		p.section("CUT: the record had no room for all")
-		p.line(plain(c.List), fmt.Sprintf("%d more", c.Dropped))
+		p.line(show(c.List), fmt.Sprintf("%d more", c.Dropped))
 	}
 	p.proof(r, proof)
 	return p.w.Flush()
@@ -44,16 +44,16 @@ func Write(w io.Writer, r *record.Record, proof []string) error {
 func (p *page) job(r *record.Record, j *record.Job) {
 	title := "Job " + number(j.Job)
 	if j.Project != "" {
-		title += " of " + plain(j.Project)
+		title += " of " + show(j.Project)
 	}
-	title += ": " + plain(string(j.Outcome))
+	title += ": " + show(string(j.Outcome))
 	if j.Stage != "" {
-		title += " in " + plain(j.Stage)
+		title += " in " + show(j.Stage)
 	}
 	p.title(title)
-	room := plain(j.Room)
+	room := show(j.Room)
 	if j.Profile != "" {
-		room += ", profile " + plain(j.Profile)
+		room += ", profile " + show(j.Profile)
 	}
 	p.line("room", room)
 	if !j.Began.IsZero() {
@@ -64,7 +64,7 @@ func (p *page) job(r *record.Record, j *record.Job) {
 		p.line("prepared", fmt.Sprintf("%d times", j.Tries))
 	}
 	for _, gap := range j.Gaps {
-		p.line("NOT KNOWN", plain(gap))
+		p.line("NOT KNOWN", show(gap))
 	}
 	p.who(j)
 	p.why(j)
@@ -75,17 +75,17 @@ func (p *page) job(r *record.Record, j *record.Job) {
 }
 
 func (p *page) reap(r *record.Record, e *record.Reap) {
-	title := "Room " + plain(e.Room)
+	title := "Room " + show(e.Room)
 	if e.Job != 0 {
 		title += " of job " + number(e.Job)
 	}
 	if e.Project != "" {
-		title += " of " + plain(e.Project)
+		title += " of " + show(e.Project)
 	}
 	p.title(title + ": ended later")
 	p.line("tried", stamp(r.At)+", "+by(r))
 	if e.Record != "" {
-		p.line("job's record", plain(e.Record))
+		p.line("job's record", show(e.Record))
 	}
 	p.secrets(e.Secrets)
 	p.wiped(e.End)
@@ -99,11 +99,11 @@ func (p *page) who(j *record.Job) {
 	for _, f := range j.Facts {
 		is := fmt.Sprint(f.Is)
 		if strings.ContainsAny(is, " []") { // the source stands in such
-			is = strconv.Quote(is)
+			is = plain.Quoted(is)
 		} else {
-			is = plain(is)
+			is = show(is)
 		}
-		p.line(plain(f.Fact), is+" ["+plain(f.Source)+"]")
+		p.line(show(f.Fact), is+" ["+show(f.Source)+"]")
 	}
 }
 
@@ -113,17 +113,17 @@ func (p *page) why(j *record.Job) {
 	}
 	p.section("WHY: what it asked for, and the policy's answers")
 	if j.Policy != "" {
-		p.line("policy", plain(j.Policy))
+		p.line("policy", show(j.Policy))
 	}
 	for _, d := range j.Decisions {
-		text := plain(d.Name) + ": "
+		text := show(d.Name) + ": "
 		if d.Allowed {
 			text += "yes"
 		} else {
 			text += "NO"
 		}
 		if d.Reason != "" {
-			text += ", " + plain(d.Reason)
+			text += ", " + show(d.Reason)
 		}
 		if len(d.Stages) > 0 {
 			text += "; for " + list(d.Stages)
@@ -131,10 +131,10 @@ func (p *page) why(j *record.Job) {
 		if len(d.Tokens) > 0 {
 			text += "; identity " + list(d.Tokens)
 		}
-		p.line(plain(d.Kind), text)
+		p.line(show(d.Kind), text)
 	}
 	for _, no := range j.Refusals {
-		p.line("REFUSED", "in "+plain(no.Stage)+", "+plain(no.Reason)+": "+plain(no.Says))
+		p.line("REFUSED", "in "+show(no.Stage)+", "+show(no.Reason)+": "+show(no.Says))
 	}
 }
 
@@ -144,28 +144,28 @@ func (p *page) secrets(all []record.Secret) {
 	}
 	p.section("SECRETS: from when to when")
 	for _, s := range all {
-		from := "from " + plain(s.Provider)
+		from := "from " + show(s.Provider)
 		if s.Version != "" {
-			from += ", version " + plain(s.Version)
+			from += ", version " + show(s.Version)
 		}
 		if !s.Rotated.IsZero() {
 			from += ", rotated " + stamp(s.Rotated)
 		}
 		if s.Rule != "" {
-			from += ", by rule " + plain(s.Rule)
+			from += ", by rule " + show(s.Rule)
 		}
 		if len(s.Stages) > 0 {
 			from += ", for " + list(s.Stages)
 		}
-		p.line(plain(s.Name), from)
+		p.line(show(s.Name), from)
 		p.line("", lifetime(s))
 		for _, l := range s.Leases {
-			text := "lease " + plain(l.ID) + ": " + plain(l.Outcome)
+			text := "lease " + show(l.ID) + ": " + show(l.Outcome)
 			if !l.Ended.IsZero() {
 				text += " " + stamp(l.Ended)
 			}
 			if l.Error != "" {
-				text += ", " + plain(l.Error)
+				text += ", " + show(l.Error)
 			}
 			p.line("", text)
 		}
@@ -217,16 +217,16 @@ func (p *page) ran(j *record.Job) {
 	}
 	p.section("WHAT RAN")
 	for _, i := range j.Images {
-		p.line(plain(i.Role)+" image", plain(i.Name))
+		p.line(show(i.Role)+" image", show(i.Name))
 		switch {
 		case i.Digest != "":
-			p.line("", plain(i.Digest))
+			p.line("", show(i.Digest))
 		case i.ID != "":
-			p.line("", "local image "+plain(i.ID))
+			p.line("", "local image "+show(i.ID))
 		}
 	}
 	for _, s := range j.Stages {
-		text := plain(s.Result)
+		text := show(s.Result)
 		if s.Exit != nil {
 			text += fmt.Sprintf(", exit code %d", *s.Exit)
 		}
@@ -234,31 +234,31 @@ func (p *page) ran(j *record.Job) {
 			text += ", out of memory"
 		}
 		if s.Container != "" {
-			text += ", in the " + plain(s.Container) + " container"
+			text += ", in the " + show(s.Container) + " container"
 		}
 		if !s.Began.IsZero() {
 			text += ", " + stamp(s.Began) + " for " + took(s.Millis)
 		}
-		p.line(plain(s.Stage), text)
+		p.line(show(s.Stage), text)
 		if o := s.Output; o != nil && o.Bytes > 0 {
 			p.line("", fmt.Sprintf("printed %d bytes, whose SHA-256 is", o.Bytes))
-			p.line("", plain(o.SHA256))
+			p.line("", show(o.SHA256))
 		}
 		for _, c := range s.Redacted {
-			p.line("", fmt.Sprintf("%s was hidden there, times: %d", plain(c.Name), c.Times))
+			p.line("", fmt.Sprintf("%s was hidden there, times: %d", show(c.Name), c.Times))
 		}
 	}
 	for _, a := range j.Artifacts {
-		p.line("stored", fmt.Sprintf("%s, %d bytes, by %s", plain(a.Path), a.Bytes, plain(a.Stage)))
-		p.line("", plain(a.SHA256))
+		p.line("stored", fmt.Sprintf("%s, %d bytes, by %s", show(a.Path), a.Bytes, show(a.Stage)))
+		p.line("", show(a.SHA256))
 	}
 	for _, v := range j.Provenance {
-		text := fmt.Sprintf("of %d files, by %s", v.Files, plain(v.Stage))
+		text := fmt.Sprintf("of %d files, by %s", v.Files, show(v.Stage))
 		if v.Withheld > 0 {
 			text += fmt.Sprintf("; silent about %d more, in which secrets are", v.Withheld)
 		}
 		p.line("provenance", text+"; SHA-256 of the envelope")
-		p.line("", plain(v.SHA256))
+		p.line("", show(v.SHA256))
 	}
 }
 
@@ -268,20 +268,20 @@ func (p *page) guard(j *record.Job) {
 	}
 	p.section("FOUND in what it would have stored")
 	for _, f := range j.Guard {
-		text := plain(f.Path)
+		text := show(f.Path)
 		for _, m := range f.Members {
-			text += ", member " + plain(m)
+			text += ", member " + show(m)
 		}
 		switch {
 		case f.Unsearched != "":
-			text += ": not searched: " + plain(f.Unsearched)
+			text += ": not searched: " + show(f.Unsearched)
 		default:
-			text += ": secret " + plain(f.Name)
+			text += ": secret " + show(f.Name)
 		}
 		if f.Rule != "" {
-			text += " (rule " + plain(f.Rule) + " lets it be stored)"
+			text += " (rule " + show(f.Rule) + " lets it be stored)"
 		}
-		p.line(plain(f.Action), text)
+		p.line(show(f.Action), text)
 	}
 }
 
@@ -292,32 +292,32 @@ func (p *page) wiped(e record.End) {
 	} else {
 		p.line("complete", "NO: `cleanroom reap` goes on, and its record follows")
 	}
-	p.line("why", plain(e.Why)+", in "+took(e.Millis))
+	p.line("why", show(e.Why)+", in "+took(e.Millis))
 	for _, i := range e.Removed {
-		p.line("removed", plain(i.Kind)+" "+plain(i.Name))
+		p.line("removed", show(i.Kind)+" "+show(i.Name))
 	}
 	for _, i := range e.Left {
-		p.line("LEFT", plain(i.Kind)+" "+plain(i.Name)+": "+plain(i.Why))
+		p.line("LEFT", show(i.Kind)+" "+show(i.Name)+": "+show(i.Why))
 	}
 	if e.Error != "" {
-		p.line("error", plain(e.Error))
+		p.line("error", show(e.Error))
 	}
 }
 
 func (p *page) proof(r *record.Record, proof []string) {
 	p.section("PROOF")
-	p.line("record", fmt.Sprintf("%s, %s, version %d", plain(r.ID), plain(string(r.Kind)), r.Version))
-	p.line("written", stamp(r.At)+" on "+plain(r.Host.Name)+", by cleanroom "+plain(r.Host.Cleanroom))
+	p.line("record", fmt.Sprintf("%s, %s, version %d", show(r.ID), show(string(r.Kind)), r.Version))
+	p.line("written", stamp(r.At)+" on "+show(r.Host.Name)+", by cleanroom "+show(r.Host.Cleanroom))
 	for _, line := range proof {
-		p.line("", plain(line))
+		p.line("", show(line))
 	}
 }
 
 // by is who did it.
 func by(r *record.Record) string {
-	text := "by " + plain(r.By.Command)
+	text := "by " + show(r.By.Command)
 	if r.By.User != "" {
-		return text + " of user " + plain(r.By.User)
+		return text + " of user " + show(r.By.User)
 	}
 	return fmt.Sprintf("%s of user %d", text, r.By.UID)
 }
@@ -325,7 +325,7 @@ func by(r *record.Record) string {
 func list(names []string) string {
 	var all []string
 	for _, n := range names {
-		all = append(all, plain(n))
+		all = append(all, show(n))
 	}
 	return strings.Join(all, ", ")
 }

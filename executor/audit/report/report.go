@@ -16,6 +16,7 @@ import (
 
 	"cleanroom/executor/audit/list"
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // Head is what the report says of the log itself.
@@ -108,7 +109,7 @@ func (r *Report) Add(index int64, raw []byte) {
 	rec, err := list.Read(raw)
 	if err != nil {
 		if !after {
-			r.unreadable.add(unreadableRow{index, list.Short(list.Plain(err.Error()), 200)})
+			r.unreadable.add(unreadableRow{index, plain.Short(plain.Text(err.Error()), 200)})
 		}
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"cleanroom/executor/audit/list"
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // jobRow is a job as the tables show it: who, what, why allowed, outcome.
@@ -54,7 +55,7 @@ func jobOf(index int64, rec *record.Record) *jobRow {
 		if d.Allowed {
 			rules[d.Rule] = append(rules[d.Rule], what)
 		} else {
-			row.Denied = append(row.Denied, what+": "+list.Short(d.Reason, 200))
+			row.Denied = append(row.Denied, what+": "+plain.Short(d.Reason, 200))
 		}
 	}
 	for _, rule := range slices.Sorted(maps.Keys(rules)) {
@@ -74,10 +75,10 @@ func jobOf(index int64, rec *record.Record) *jobRow {
 func (row *jobRow) note(rec *record.Record) {
 	j := rec.Job
 	if rec.By.Command != byCleanup {
-		row.Notes = append(row.Notes, "its cleanup did not end it, but "+rec.By.Command+": "+list.Short(j.End.Why, 120))
+		row.Notes = append(row.Notes, "its cleanup did not end it, but "+rec.By.Command+": "+plain.Short(j.End.Why, 120))
 	}
 	for _, r := range j.Refusals {
-		row.Notes = append(row.Notes, "refused by "+r.Reason+": "+list.Short(r.Says, 200))
+		row.Notes = append(row.Notes, "refused by "+r.Reason+": "+plain.Short(r.Says, 200))
 	}
 	if n := len(j.Guard); n > 0 {
 		row.Notes = append(row.Notes, plural(int64(n), "finding")+" of the guard")

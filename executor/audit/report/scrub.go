@@ -3,8 +3,8 @@ package report
 import (
 	"reflect"
 
-	"cleanroom/executor/audit/list"
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/plain"
 )
 
 // scrub makes every text of a record one that can be shown: here, so that no
@@ -28,10 +28,10 @@ func scrubValue(v reflect.Value) {
 			scrubValue(v.Index(i))
 		}
 	case reflect.String:
-		v.SetString(list.Plain(v.String()))
+		v.SetString(plain.Text(v.String()))
 	case reflect.Interface: // a fact
 		if s, ok := v.Interface().(string); ok {
-			v.Set(reflect.ValueOf(list.Plain(s)))
+			v.Set(reflect.ValueOf(plain.Text(s)))
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cleanroom/executor/audit/list"
+	"cleanroom/executor/plain"
 )
 
 //go:embed report.css
@@ -105,10 +106,10 @@ func (r *Report) Write(w io.Writer) error {
 		Refusals: r.refusals, Findings: r.findings, Finished: r.finished, Reaps: r.reaps, Changes: r.changes, Keys: r.keys,
 		Notable: r.notable, Others: r.others, Unreadable: r.unreadable,
 	}
-	v.Origin, v.Root, v.Against = list.Plain(v.Origin), list.Plain(v.Root), list.Plain(v.Against)
+	v.Origin, v.Root, v.Against = plain.Text(v.Origin), plain.Text(v.Root), plain.Text(v.Against)
 	v.Wrong = nil
 	for _, wrong := range r.head.Wrong {
-		v.Wrong = append(v.Wrong, list.Short(list.Plain(wrong), 600))
+		v.Wrong = append(v.Wrong, plain.Short(plain.Text(wrong), 600))
 	}
 	v.Wrong = some(v.Wrong)
 	v.Title = title(r.head.Period)
