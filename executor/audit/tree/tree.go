@@ -140,6 +140,9 @@ func (s Store) read(t tlog.Tile, limit int64) ([]byte, error) {
 // readAll reads a plain file of at most limit bytes.
 func readAll(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a symlink, a socket
+		return nil, fmt.Errorf("%w: %s is no plain file", ErrDamaged, path)
+	}
 	if err != nil {
 		return nil, err
 	}

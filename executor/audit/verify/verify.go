@@ -142,6 +142,9 @@ func Log(ctx context.Context, dir string, o Options) (*Report, error) {
 	case errors.Is(err, key.ErrChain), errors.Is(err, fs.ErrNotExist): // the checkpoint is there
 		r.note(ErrKeys, "%v", err)
 		return r, nil
+	case errors.Is(err, tree.ErrDamaged):
+		r.note(ErrSignature, "%v", err)
+		return r, nil
 	case err != nil:
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 
 	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/audit/key"
@@ -164,6 +165,11 @@ func TestAttacks(t *testing.T) {
 		"duplicate a tile":              {func(h *host) { copyFile(h, h.path(0, 0, 256), h.path(0, 1, 256)) }, verify.ErrTile, "tile/0/001 is not of the records 256 to 511"},
 		"remove a tile":                 {func(h *host) { os.Remove(h.path(0, 1, 256)) }, verify.ErrMissing, "the hashes of 256 to 511 are missing"},
 		"remove a tile above":           {func(h *host) { os.Remove(h.path(1, 0, 2)) }, verify.ErrMissing, "tile/1/000.p/2"},
+		"a symlink for a bundle":        {func(h *host) { h.link(h.path(-1, 1, 256)) }, verify.ErrMissing, "tile/entries/001 is no plain file"},
+		"a symlink for a tile":          {func(h *host) { h.link(h.path(0, 1, 256)) }, verify.ErrMissing, "tile/0/001 is no plain file"},
+		"a symlink for a tile above":    {func(h *host) { h.link(h.path(1, 0, 2)) }, verify.ErrMissing, "tile/1/000.p/2 is no plain file"},
+		"a symlink for the checkpoint":  {func(h *host) { h.link(filepath.Join(h.dir, "checkpoint")) }, verify.ErrSignature, "checkpoint is no plain file"},
+		"a pipe for a bundle":           {func(h *host) { p := h.path(-1, 1, 256); os.Remove(p); unix.Mkfifo(p, 0o600) }, verify.ErrMissing, "tile/entries/001 is no plain file"},
 		"remove both":                   {func(h *host) { os.Remove(h.path(0, 1, 256)); os.Remove(h.path(-1, 1, 256)) }, verify.ErrMissing, "job 3: its checkpoint of 600 records cannot be compared"},
 		"change record and hash":        {func(h *host) { h.recordAndHash(300) }, verify.ErrRoot, "the log's checkpoint of 600 records"},
 		"change record and hash, where": {func(h *host) { h.recordAndHash(300) }, verify.ErrRecord, "one or more of the records 256 to 511 were changed, together with the tiles below tile/1/000.p/2"},
@@ -202,6 +208,14 @@ func TestAttacks(t *testing.T) {
 
 func copyFile(h *host, from, to string) {
 	h.edit(to, func([]byte) []byte { return must(os.ReadFile(from))(h.t) })
+}
+
+// link puts a symlink in the place of a file, to the same file elsewhere.
+func (h *host) link(path string) {
+	away := filepath.Join(h.t.TempDir(), "file")
+	if err := errors.Join(os.Rename(path, away), os.Symlink(away, path)); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func otherKey(t *testing.T) *key.Signer {
