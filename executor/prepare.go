@@ -10,8 +10,18 @@ import (
 )
 
 // PrepareStage decides what the job gets, has its secrets issued, and makes
-// its room.
+// its room. Whatever comes of that, the job's log has the audit log's newest
+// checkpoint, before anything that the job prints.
 func (x *Executor) PrepareStage(ctx context.Context) (err error) {
+	shown := false
+	defer func() {
+		if err == nil || shown {
+			return
+		}
+		if bad := x.showCheckpoint(); bad != nil {
+			x.Log.WithError(bad).Error("audit: the log of this job has no checkpoint")
+		}
+	}()
 	name, key, err := x.room()
 	if err != nil {
 		return err
@@ -47,6 +57,7 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	began := time.Now()
 	defer x.reapBeside(ctx)()
 	x.sayf("Room %s, profile %s", name, spec.Profile)
+	shown = true // or it cannot be
 	if err := x.showCheckpoint(); err != nil {
 		return err
 	}
