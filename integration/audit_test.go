@@ -63,6 +63,7 @@ func TestAudit(t *testing.T) {
 	bad.is(t, job.Failed, "script_failure", 3)
 	denied := s.run(gitlab.JobSpec{Project: project, Variables: asking("NO_SUCH"), Script: []string{"true"}})
 	denied.is(t, job.Failed, "script_failure", 1)
+	denied.says(t, "-----BEGIN CLEANROOM CHECKPOINT-----")
 
 	logs := t.TempDir()
 	for _, r := range []result{good, bad, denied} {
@@ -87,7 +88,7 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.refused("CHANGED", "audit", "match", "--job", id, "--log", forged)
-	has(t, s.cleanroom("audit", "verify", "--key", key, "--job-logs", logs), "is genuine", "3 read, 2 checkpoints in them agree") // the refused one had no room to be told of
+	has(t, s.cleanroom("audit", "verify", "--key", key, "--job-logs", logs), "is genuine", "3 read, 3 checkpoints in them agree") // that of the refused one, too
 	s.refused("but the one that is known is", "audit", "verify", "--key", strings.Replace(key, "ci.test", "ci.best", 1))
 
 	bundle := filepath.Join(t.TempDir(), "job.proof")
@@ -113,11 +114,13 @@ func TestAudit(t *testing.T) {
 	}
 
 	page := filepath.Join(t.TempDir(), "report.html")
-	s.cleanroom("audit", "report", "--out", page)
-	if html, err := os.ReadFile(page); err != nil {
-		t.Error(err)
-	} else {
-		has(t, string(html), "<title>", "JWT_PUBLIC_KEY", "shop/items")
+	for seal, args := range map[string][]string{"Own keys only": nil, "Witnessed": {"--key", key, "--job-logs", logs}} {
+		s.cleanroom(append([]string{"audit", "report", "--out", page}, args...)...)
+		if html, err := os.ReadFile(page); err != nil {
+			t.Error(err)
+		} else {
+			has(t, string(html), "<title>", "JWT_PUBLIC_KEY", "shop/items", ">"+seal+"</p>")
+		}
 	}
 	s.noSecretBelow(filepath.Join(s.runner.DataDir(), "audit"), canary)
 	s.noSecretBelow(filepath.Dir(page), canary)

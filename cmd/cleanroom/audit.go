@@ -3,7 +3,6 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/record"
 )
 
@@ -11,7 +10,7 @@ func auditCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "What is kept of jobs, for auditors", Args: cobra.NoArgs}
 	open := func(c *cobra.Command) (auditLog, error) {
 		l, cfg, err := g.openLedger()
-		return readLedger{l, c.Context(), ledger.Dir(cfg)}, err
+		return readLedger{l, c.Context(), cfg}, err
 	}
 	c.AddCommand(auditList(open), auditReport(open), auditInit(g), auditKey(g), auditRotate(g), auditShow(g), auditProve(g), auditProvenance(g), auditVerify(g), auditMatch(g), auditForward(g), auditSchema())
 	return c

@@ -15,10 +15,10 @@ type auditLog interface {
 	// Records hands over all records in order, until yield returns an error,
 	// which it returns. The bytes are yield's until it returns.
 	Records(yield func(index int64, raw []byte) error) error
-	// Verify looks whether the log is genuine, and says what it is: all that
-	// report.Head has of the log itself. The error is of a log that could not
+	// Verify looks whether the log is genuine, by what it is held against, and
+	// says what it is: all that report.Head has of the log itself. The error is of a log that could not
 	// be looked at; what is wrong with one that could is in the answer.
-	Verify() (report.Head, error)
+	Verify(against) (report.Head, error)
 }
 
 // openAuditLog opens the log that the configuration names.

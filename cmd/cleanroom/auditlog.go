@@ -16,7 +16,6 @@ import (
 	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/report"
-	"cleanroom/executor/audit/verify"
 )
 
 // audit is where records go; nil on a host that keeps no log. What is
@@ -116,22 +115,16 @@ func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // readLedger is the log as reports read it.
 type readLedger struct {
 	*ledger.Ledger
-	ctx context.Context
-	dir string
+	ctx    context.Context
+	config config.Config
 }
 
-func (r readLedger) Verify() (report.Head, error) {
-	if err := r.Finish(r.ctx); err != nil {
-		return report.Head{}, err
-	}
-	found, err := verify.Log(r.ctx, r.dir, verify.Options{Record: wellFormed})
+func (r readLedger) Verify(a against) (report.Head, error) {
+	found, err := a.look(r.ctx, ledger.Dir(r.config), r.Ledger, r.config)
 	if err != nil {
 		return report.Head{}, err
 	}
-	head := report.Head{Origin: found.Checkpoint.Origin, Size: found.Checkpoint.Size, Root: found.Checkpoint.Root.String(),
-		Verification: report.Verification{Checked: true, Against: "its own keys and checkpoint, on the host itself"}}
-	for _, f := range found.Findings {
-		head.Wrong = append(head.Wrong, f.Error())
-	}
-	return head, nil
+	return report.Head{Origin: found.Checkpoint.Origin, Size: found.Checkpoint.Size, Root: found.Checkpoint.Root.String(),
+		Verification: report.Verification{Checked: true, Pinned: found.Pinned, Against: found.Against, Missing: found.Missing,
+			Unread: found.Unread.First, Without: int64(found.Without.Total), Wrong: found.wrong()}}, nil
 }

@@ -19,9 +19,10 @@ import (
 
 // fewRecords is a log of a job and a change, that ends with an error.
 type fewRecords struct {
-	t     *testing.T
-	wrong []string
-	ends  error
+	t       *testing.T
+	wrong   []string
+	missing []string
+	ends    error
 }
 
 func (l fewRecords) Records(yield func(int64, []byte) error) error {
@@ -41,8 +42,8 @@ func (l fewRecords) Records(yield func(int64, []byte) error) error {
 	return l.ends
 }
 
-func (l fewRecords) Verify() (report.Head, error) {
-	return report.Head{Origin: "ci-1", Size: 2, Root: "AAAA", Verification: report.Verification{Checked: true, Wrong: l.wrong}}, nil
+func (l fewRecords) Verify(against) (report.Head, error) {
+	return report.Head{Origin: "ci-1", Size: 2, Root: "AAAA", Verification: report.Verification{Checked: true, Wrong: l.wrong, Missing: l.missing}}, nil
 }
 
 func readAudit(t *testing.T, l fewRecords, args ...string) (string, error) {
@@ -112,14 +113,30 @@ func TestAuditReport(t *testing.T) {
 	}
 }
 
-// A log that is not genuine is a failure, and the report shows what is in it.
+// exit is the exit code of an error.
+func exit(err error) int {
+	var e exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &e):
+		return e.code
+	}
+	return -1
+}
+
+// A log that is not genuine is a failure, and so, another one, is one that not
+// all was looked at of; the report shows what is in it.
 func TestAuditReportOfABadLog(t *testing.T) {
 	torn := errors.New("tile 3 is missing")
-	out, err := readAudit(t, fewRecords{wrong: []string{"record 1 was changed\x1b"}, ends: torn}, "report")
-	if err == nil || err.Error() != `the log is not genuine: record 1 was changed\u{1b}` || !strings.Contains(out, "tile 3 is missing") || !strings.Contains(out, "shop/items") {
+	out, err := readAudit(t, fewRecords{wrong: []string{"record 1 was changed\x1b"}, missing: []string{"2 job logs could not be read"}, ends: torn}, "report")
+	if exit(err) != exitWrong || err.Error() != `the audit log is not genuine: record 1 was changed\u{1b}` || !strings.Contains(out, "tile 3 is missing") || !strings.Contains(out, "shop/items") {
 		t.Errorf("%v\n%.300s", err, out)
 	}
-	if _, err := readAudit(t, fewRecords{ends: torn}, "report"); !errors.Is(err, torn) {
+	if out, err := readAudit(t, fewRecords{missing: []string{"2 job logs could not be read"}}, "report"); exit(err) != exitOpen || !errors.Is(err, errIncomplete) || !strings.Contains(out, "2 job logs could not be read") || !strings.Contains(out, "shop/items") {
+		t.Errorf("%v\n%.300s", err, out)
+	}
+	if _, err := readAudit(t, fewRecords{ends: torn}, "report"); !errors.Is(err, torn) || exit(err) != exitOpen {
 		t.Error(err)
 	}
 	if _, err := readAudit(t, fewRecords{ends: torn}, "list"); !errors.Is(err, torn) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,8 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"cleanroom/config"
-	"cleanroom/executor/audit/checkpoint"
-	"cleanroom/executor/audit/joblog"
+	"cleanroom/executor/audit/evidence"
 	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/page"
 	"cleanroom/executor/audit/proof"
@@ -27,57 +25,133 @@ import (
 // errNotGenuine is a log, or a proof, that is not what it should be.
 var errNotGenuine = errors.New("the audit log is not genuine")
 
-// verifier is what `audit verify` was asked.
-type verifier struct {
-	dir, first, bundle, jobLogs    string
-	gitlab, project, token, caFile string
-	runner                         int64
-	since                          time.Duration
-	known                          []verify.Known
-	seen                           map[string]string // names of notes that are known: a job can print one as often as it likes
-	heads                          map[string]bool   // those, by name, with which some job's log begins
+// Exit codes of `audit verify` and `audit report`, like those of other checks.
+const (
+	exitWrong = 1 // something is not genuine
+	exitOpen  = 2 // it cannot be told, or not of all
+)
+
+// verdict is an error with the exit code that tells wrong from not known.
+func verdict(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errNotGenuine):
+		return exitError{code: exitWrong, err: err}
+	default:
+		return exitError{code: exitOpen, err: err}
+	}
+}
+
+// against is what a log is held against.
+type against struct {
+	first string // its first public key
+	logs  evidence.Sources
+}
+
+const againstHelp = "With job logs, in a folder or from GitLab, every checkpoint that prepare printed there must agree, so that a log which\n" +
+	"was rewritten from any point is found out, even if that was done with its key. A job's log that cannot be read is\n" +
+	"named, and the others are read.\n\n" +
+	"--key is the log's first public key, as `cleanroom audit init` printed it and as you kept it: without it the log\n" +
+	"says itself whose it is."
+
+func (a *against) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&a.first, "key", "", "the log's first public key (NAME+ID+KEY)")
+	f.StringVar(&a.logs.Dir, "job-logs", "", "folder of job logs")
+	f.StringVar(&a.logs.GitLab, "gitlab", "", "URL of a GitLab to fetch job logs from, with GITLAB_TOKEN or --token-file")
+	f.StringVar(&a.logs.Project, "project", "", "path or number of the project whose jobs' logs to fetch")
+	f.Int64Var(&a.logs.Runner, "runner", 0, "number of the runner whose jobs' logs to fetch")
+	f.DurationVar(&a.logs.Since, "since", 30*24*time.Hour, "how old the runner's jobs may be")
+	f.StringVar(&a.logs.TokenFile, "token-file", "", "file with an access token that may read_api")
+	f.StringVar(&a.logs.CAFile, "ca-file", "", "PEM file of the authority that vouches for the GitLab")
+}
+
+// looked is what came of a verification.
+type looked struct {
+	*verify.Report
+	*evidence.Gathered
+	evidence.Result
+}
+
+// wrong is whatever was found.
+func (l looked) wrong() (all []string) {
+	for _, f := range l.Findings {
+		all = append(all, f.Error())
+	}
+	if l.More > 0 {
+		all = append(all, fmt.Sprintf("and %d more", l.More))
+	}
+	return append(all, l.Result.Wrong...)
+}
+
+// look verifies the log in a folder. With the host's ledger, what witnesses
+// signed counts, too.
+func (a against) look(ctx context.Context, dir string, l *ledger.Ledger, cfg config.Config) (out looked, err error) {
+	if l != nil {
+		if err := l.Finish(ctx); err != nil {
+			return out, err
+		}
+	}
+	if out.Gathered, err = a.logs.Gather(ctx); err != nil {
+		return out, err
+	}
+	for _, w := range ledger.Witnesses(cfg) {
+		if l == nil {
+			break
+		}
+		v, err := w.Verifier()
+		if err != nil {
+			return out, err
+		}
+		msg, err := w.Kept(l.Log)
+		if err != nil {
+			return out, err
+		}
+		out.Gathered.Witness(w.URL, v, msg)
+	}
+	out.Report, err = verify.Log(ctx, dir, verify.Options{First: strings.TrimSpace(a.first), Known: out.Known(), Record: wellFormed})
+	if err == nil {
+		out.Result = out.Judge(out.Report)
+	}
+	return out, err
+}
+
+func wellFormed(_ int64, text []byte) error {
+	_, err := record.Decode(text)
+	return err
 }
 
 func auditVerify(g *globals) *cobra.Command {
-	v := &verifier{}
+	var a against
+	var dir, bundle string
 	c := &cobra.Command{
 		Use: "verify", Short: "Verify the audit log, or the proof of one record", Args: cobra.NoArgs,
-		Long: "Verify signatures, keys, the whole tree and each record against the schema, and what witnesses cosigned. With job\n" +
-			"logs, in a folder or from GitLab, every checkpoint that prepare printed there must agree, so that a log which was\n" +
-			"rewritten from any point is found out, even if that was done with its key.\n\n" +
-			"--key is the log's first public key, as `cleanroom audit init` printed it and as you kept it: without it the log\n" +
-			"says itself whose it is. --dir verifies a copy of a log (data_dir/audit/log), on a machine that has no configuration.\n" +
-			"Exit code 1: something is wrong, and each thing that is wrong is named.",
+		Long: "Verify signatures, keys, the whole tree and each record against the schema, and what witnesses cosigned.\n" + againstHelp + "\n\n" +
+			"--dir verifies a copy of a log (data_dir/audit/log), on a machine that has no configuration.\n\n" +
+			"Exit code 0: all that was asked for was looked at, and is genuine; 1: something is wrong, and each thing that is\n" +
+			"wrong is named; 2: it cannot be told, or not of all: the log or its proof could not be read, or nothing wrong was\n" +
+			"found, but some of the job logs could not be read or none holds a checkpoint.",
 		Example: "  cleanroom audit verify --key \"$(cat runner-7.key)\"\n" +
 			"  cleanroom audit verify --job-logs ./logs\n" +
 			"  cleanroom audit verify --gitlab https://gitlab.example.com --token-file /root/gitlab-token --runner 7\n" +
 			"  cleanroom audit verify --bundle 4711.proof --key \"$(cat runner-7.key)\"",
 		RunE: func(c *cobra.Command, _ []string) error {
-			v.first = strings.TrimSpace(v.first)
-			v.seen, v.heads = map[string]string{}, map[string]bool{}
-			if v.bundle != "" {
-				return v.proved(g, c.OutOrStdout())
+			if bundle != "" {
+				return verdict(proved(g, bundle, a.first, c.OutOrStdout()))
 			}
-			return v.log(c.Context(), g, c)
+			return verdict(verified(g, a, dir, c))
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&v.first, "key", "", "the log's first public key (NAME+ID+KEY)")
-	f.StringVar(&v.dir, "dir", "", "folder of the log (default: this host's)")
-	f.StringVar(&v.bundle, "bundle", "", "file of `cleanroom audit prove` to verify in place of a log")
-	f.StringVar(&v.jobLogs, "job-logs", "", "folder of job logs")
-	f.StringVar(&v.gitlab, "gitlab", "", "URL of a GitLab to fetch job logs from, with GITLAB_TOKEN or --token-file")
-	f.StringVar(&v.project, "project", "", "path or number of the project whose jobs' logs to fetch")
-	f.Int64Var(&v.runner, "runner", 0, "number of the runner whose jobs' logs to fetch")
-	f.DurationVar(&v.since, "since", 30*24*time.Hour, "how old the runner's jobs may be")
-	f.StringVar(&v.token, "token-file", "", "file with an access token that may read_api")
-	f.StringVar(&v.caFile, "ca-file", "", "PEM file of the authority that vouches for the GitLab")
+	a.flags(c)
+	c.Flags().StringVar(&dir, "dir", "", "folder of the log (default: this host's)")
+	c.Flags().StringVar(&bundle, "bundle", "", "file of `cleanroom audit prove` to verify in place of a log")
 	return c
 }
 
 // proved verifies a proof, and shows what it proves.
-func (v *verifier) proved(g *globals, out io.Writer) error {
-	f, err := os.Open(v.bundle)
+func proved(g *globals, bundle, first string, out io.Writer) error {
+	f, err := os.Open(bundle)
 	if err != nil {
 		return err
 	}
@@ -98,7 +172,7 @@ func (v *verifier) proved(g *globals, out io.Writer) error {
 		}
 		witnesses = append(witnesses, one)
 	}
-	p, err := proof.Verify(text, v.first, witnesses...)
+	p, err := proof.Verify(text, strings.TrimSpace(first), witnesses...)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotGenuine, err)
 	}
@@ -119,151 +193,78 @@ func (v *verifier) proved(g *globals, out io.Writer) error {
 	return page.Write(out, r, lines)
 }
 
-// log verifies a log.
-func (v *verifier) log(ctx context.Context, g *globals, c *cobra.Command) error {
-	dir := v.dir
+// verified verifies a log, and says what came of it.
+func verified(g *globals, a against, dir string, c *cobra.Command) error {
+	var l *ledger.Ledger
+	var cfg config.Config
 	if dir == "" {
-		l, cfg, err := g.openLedger()
-		if err != nil {
-			return err
-		}
-		if err := l.Finish(ctx); err != nil {
+		var err error
+		if l, cfg, err = g.openLedger(); err != nil {
 			return err
 		}
 		dir = ledger.Dir(cfg)
-		for _, w := range ledger.Witnesses(cfg) {
-			msg, err := w.Kept(l.Log)
-			if err != nil {
-				return err
-			}
-			if msg != nil {
-				v.known = append(v.known, verify.Known{Name: "witness " + w.URL, Note: msg})
-			}
-		}
 	}
-	logs, err := v.collect(ctx)
+	r, err := a.look(c.Context(), dir, l, cfg)
 	if err != nil {
 		return err
 	}
-	r, err := verify.Log(ctx, dir, verify.Options{First: v.first, Known: v.known, Record: wellFormed})
-	if err != nil {
-		return err
+	return r.show(c.OutOrStdout())
+}
+
+// maxWithout is how many logs without a checkpoint are named in a line.
+const maxWithout = 5
+
+// show prints the verdict, which is its error, too.
+func (l looked) show(out io.Writer) error {
+	wrong := l.wrong()
+	for _, w := range wrong {
+		fmt.Fprintf(out, "WRONG: %s\n", plain.Text(w))
 	}
-	out := c.OutOrStdout()
-	for _, f := range r.Findings {
-		fmt.Fprintf(out, "WRONG: %s\n", plain.Text(f.Error()))
+	for _, file := range append(l.Trailing, l.Stray...) {
+		fmt.Fprintf(out, "no checkpoint covers it: %s holds more than the log has (an append that was cut short, or somebody put it there)\n", plain.Text(file))
 	}
-	if r.More > 0 {
-		fmt.Fprintf(out, "and %d more\n", r.More)
+	if l.Others > 0 {
+		fmt.Fprintf(out, "%d checkpoints in job logs are not of this log, and so not held against it\n", l.Others)
 	}
-	for _, file := range append(r.Trailing, r.Stray...) {
-		fmt.Fprintf(out, "no checkpoint covers it: %s holds more than the log has (an append that was cut short, or somebody put it there)\n", plain.Word(file))
-	}
-	strange := v.strangers(out, r)
-	if v.jobLogs != "" || v.gitlab != "" {
-		fmt.Fprintf(out, "job logs: %d read, %d checkpoints in them agree\n", logs, len(r.Consistent))
-		if logs > 0 && len(r.Consistent) == 0 && len(r.Findings) == 0 {
-			fmt.Fprintln(out, "no log holds a checkpoint of this log: they prove nothing")
+	if n := l.Unread.Total; n > 0 {
+		fmt.Fprintf(out, "job logs that could not be read: %d\n", n)
+		for _, u := range l.Unread.First {
+			fmt.Fprintf(out, "NOT READ: %s\n", plain.Text(u))
+		}
+		if more := n - len(l.Unread.First); more > 0 {
+			fmt.Fprintf(out, "NOT READ: and %d more\n", more)
 		}
 	}
-	if r.Err() != nil || strange {
+	if l.Asked {
+		fmt.Fprintf(out, "job logs: %d read, %d checkpoints in them agree\n", l.Read, l.Agree)
+		if n := l.Without.Total; n > 0 {
+			fmt.Fprintf(out, "job logs without a checkpoint of this log: %d: %s\n", n, plain.Text(l.Without.Some(maxWithout)))
+		}
+	}
+	for _, what := range l.Against {
+		fmt.Fprintf(out, "held against %s\n", plain.Text(what))
+	}
+	if len(wrong) > 0 {
 		return errNotGenuine
 	}
-	fmt.Fprintf(out, "the log %s is genuine: %d records, root %s\n", r.Checkpoint.Origin, r.Records, r.Checkpoint.Root)
-	if !r.Pinned {
+	says := "is genuine"
+	if len(l.Missing) > 0 {
+		says = "has nothing wrong in what could be looked at"
+	}
+	fmt.Fprintf(out, "the log %s %s: %d records, root %s\n", l.Checkpoint.Origin, says, l.Records, l.Checkpoint.Root)
+	if !l.Pinned {
 		fmt.Fprintln(out, "whose it is, it says itself: give --key with the public key that you kept")
 	}
-	return nil
+	return incomplete(l.Missing)
 }
 
-// maxBlocks is how many checkpoints of one log count: each prepare of the job
-// prints one, and the runner tries three times.
-const maxBlocks = 8
+// errIncomplete is a verification of less than was asked for.
+var errIncomplete = errors.New("the verification is incomplete")
 
-// strangers tells of checkpoints that the log's keys did not sign. Whatever a
-// job prints comes after what prepare did: where the first of its log names this
-// log, prepare printed it, and a key that the log does not know signed it.
-func (v *verifier) strangers(out io.Writer, r *verify.Report) (wrong bool) {
-	others := 0
-	for _, k := range r.NotOurs {
-		cp, err := checkpoint.Parse(k.Note)
-		if err != nil || !v.heads[k.Name] || cp.Origin != r.Checkpoint.Origin {
-			others++
-			continue
-		}
-		wrong = true
-		fmt.Fprintf(out, "WRONG: a job's log begins with the checkpoint of %[2]s in %[1]s, which none of the log's keys signed: the log was made anew, or rolled back to before its key was changed\n", plain.Word(k.Name), cp.Origin)
-	}
-	if others > 0 {
-		fmt.Fprintf(out, "%d checkpoints in job logs are not of this log, and so not held against it\n", others)
-	}
-	return wrong
-}
-
-func wellFormed(_ int64, text []byte) error {
-	_, err := record.Decode(text)
-	return err
-}
-
-// collect gathers the checkpoints that job logs hold.
-func (v *verifier) collect(ctx context.Context) (logs int, err error) {
-	take := func(name string, r io.Reader) error {
-		found, _, err := checkpoint.Scan(r)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		for i, f := range found[:min(len(found), maxBlocks)] {
-			if f.Err != nil { // a job's own text
-				continue
-			}
-			note := string(f.Checkpoint.Note)
-			at, known := v.seen[note]
-			if !known {
-				at = fmt.Sprintf("%s, line %d", name, f.Line)
-				v.seen[note] = at
-				v.known = append(v.known, verify.Known{Name: at, Note: f.Checkpoint.Note})
-			}
-			if i == 0 { // whatever job's text it was before
-				v.heads[at] = true
-			}
-		}
-		logs++
+// incomplete says what is missing, if anything is.
+func incomplete(missing []string) error {
+	if len(missing) == 0 {
 		return nil
 	}
-	if v.jobLogs != "" {
-		err := filepath.WalkDir(v.jobLogs, func(path string, d os.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			f, err := os.Open(path)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			return take(path, f)
-		})
-		if err != nil {
-			return logs, err
-		}
-	}
-	if v.gitlab == "" {
-		return logs, nil
-	}
-	if (v.project == "") == (v.runner == 0) {
-		return logs, errors.New("say whose logs to fetch: --runner NUMBER, or --project PATH")
-	}
-	token, err := joblog.Token(v.token, os.Environ())
-	if err != nil {
-		return logs, err
-	}
-	lab, err := joblog.Open(v.gitlab, token, v.caFile)
-	if err != nil {
-		return logs, err
-	}
-	each := func(job int64, log io.Reader) error { return take(fmt.Sprintf("the log of job %d", job), log) }
-	if v.runner != 0 {
-		return logs, lab.Runner(ctx, v.runner, time.Now().Add(-v.since), each)
-	}
-	err = lab.Project(ctx, v.project, 0, 1<<62, each)
-	return logs, err
+	return fmt.Errorf("%w: %s", errIncomplete, plain.Text(strings.Join(missing, "; ")))
 }

@@ -2,7 +2,6 @@ package gitlab
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +13,11 @@ import (
 
 	"cleanroom/executor/audit/joblog"
 )
+
+// none fails for any log that cannot be read.
+func none(t *testing.T) joblog.Lost {
+	return func(job int64, why error) { t.Errorf("job %d: %v", job, why) }
+}
 
 // reads notes what a joblog.Func is called with.
 func reads(t *testing.T, into map[int64]string) joblog.Func {
@@ -82,7 +86,7 @@ func TestJobLogs(t *testing.T) {
 		}
 	}
 	got := map[int64]string{}
-	if err := g.Project(t.Context(), "shop/items", 0, 1<<62, reads(t, got)); err != nil {
+	if err := g.Project(t.Context(), "shop/items", 0, 1<<62, reads(t, got), none(t)); err != nil {
 		t.Fatal(err)
 	}
 	same("project", got, ids...)
@@ -92,7 +96,7 @@ func TestJobLogs(t *testing.T) {
 		}
 	}
 	got = map[int64]string{}
-	if err := g.Project(t.Context(), fmt.Sprint(s.number("shop/items")), ids[10], ids[20], reads(t, got)); err != nil {
+	if err := g.Project(t.Context(), fmt.Sprint(s.number("shop/items")), ids[10], ids[20], reads(t, got), none(t)); err != nil {
 		t.Fatal(err)
 	}
 	same("range", got, ids[10:21]...)
@@ -103,28 +107,21 @@ func TestJobLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = map[int64]string{}
-	if err := g.Runner(t.Context(), runner.ID, time.Now().Add(-time.Hour), reads(t, got)); err != nil {
+	if err := g.Runner(t.Context(), runner.ID, time.Now().Add(-time.Hour), reads(t, got), none(t)); err != nil {
 		t.Fatal(err)
 	}
 	same("runner", got, append(slices.Clone(ids), single)...)
 	began := must[JobStatus](t)(s.Job(t.Context(), ids[100])).HandedAt.Truncate(time.Millisecond)
 	got = map[int64]string{}
-	if err := g.Runner(t.Context(), runner.ID, began, reads(t, got)); err != nil {
+	if err := g.Runner(t.Context(), runner.ID, began, reads(t, got), none(t)); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := got[ids[100]]; !ok || got[ids[90]] != "" || len(got) > 40 {
 		t.Errorf("since the 100th: %d logs", len(got))
 	}
-	if err := g.Runner(t.Context(), 1, time.Time{}, reads(t, got)); err == nil || !strings.Contains(err.Error(), "404") {
+	if err := g.Runner(t.Context(), 1, time.Time{}, reads(t, got), none(t)); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Error(err)
 	}
-
-	got = map[int64]string{}
-	err = g.Jobs(t.Context(), "shop/items", []int64{ids[3], single, 5, ids[7]}, reads(t, got))
-	if !errors.Is(err, joblog.ErrNoLog) || !strings.Contains(err.Error(), fmt.Sprintf("job %d", single)) || !strings.Contains(err.Error(), "job 5") {
-		t.Error(err)
-	}
-	same("jobs", got, ids[3], ids[7])
 }
 
 // What the documentation says of pages, tokens and errors.

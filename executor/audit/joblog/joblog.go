@@ -2,7 +2,8 @@
 // (docs.gitlab.com/api/jobs, docs.gitlab.com/api/runners).
 //
 // What it promises: a log is streamed, never held in memory; one that breaks
-// off is never taken for a whole one; pages, rate limits and a server that is
+// off is never taken for a whole one, and one that cannot be read keeps nobody
+// from the others; pages, rate limits and a server that is
 // being deployed are dealt with (by GitLab's own client); the token goes to
 // that server alone and stands in no error.
 package joblog
@@ -26,8 +27,8 @@ import (
 var (
 	// ErrNoToken is that there is no access token.
 	ErrNoToken = errors.New("no access token for GitLab")
-	// ErrNoLog is a job that the server does not have, or whose log the
-	// token may not read.
+	// ErrNoLog is a job that the server does not have, whose log was erased,
+	// or whose log the token may not read.
 	ErrNoLog = errors.New("no log")
 )
 
@@ -64,6 +65,10 @@ func Token(file string, environ []string) (string, error) {
 // counts once it has read to the end. It need not read to there.
 type Func func(job int64, log io.Reader) error
 
+// Lost is told of a job whose log could not be read, and why: ErrNoLog, or what
+// is wrong with the server. The other jobs' logs are read all the same.
+type Lost func(job int64, why error)
+
 // GitLab is a server.
 type GitLab struct {
 	client *gitlab.Client
@@ -76,7 +81,9 @@ type GitLab struct {
 // Open prepares to ask the server at url, like https://gitlab.example.com.
 // caFile is a PEM file of the authority that vouches for it; empty means the
 // system's.
-func Open(url, token, caFile string) (*GitLab, error) {
+func Open(url, token, caFile string) (*GitLab, error) { return dial(url, token, caFile) }
+
+func dial(url, token, caFile string, options ...gitlab.ClientOptionFunc) (*GitLab, error) {
 	if err := https.CheckURL(url); err != nil {
 		return nil, fmt.Errorf("the URL of GitLab %w", err)
 	}
@@ -86,32 +93,18 @@ func Open(url, token, caFile string) (*GitLab, error) {
 	}
 	t.DisableKeepAlives = false // many logs are asked for
 	t.ResponseHeaderTimeout = time.Minute
-	client, err := gitlab.NewClient(token, gitlab.WithBaseURL(url), gitlab.WithHTTPClient(https.Client(t)))
+	client, err := gitlab.NewClient(token, append(options, gitlab.WithBaseURL(url), gitlab.WithHTTPClient(https.Client(t)))...)
 	if err != nil {
 		return nil, err
 	}
 	return &GitLab{client: client, tries: 3, pause: time.Second}, nil
 }
 
-// Jobs calls f with the logs of jobs of a project, given by its path or id.
-// A job without a log is an error that wraps ErrNoLog, after all others have
-// been read; every other error, f's too, ends it at once.
-func (g *GitLab) Jobs(ctx context.Context, project string, jobs []int64, f Func) error {
-	var missing []error
-	for _, id := range jobs {
-		err := g.log(ctx, project, id, f)
-		if errors.Is(err, ErrNoLog) {
-			missing = append(missing, err)
-		} else if err != nil {
-			return err
-		}
-	}
-	return errors.Join(missing...)
-}
-
 // Project calls f with the logs of all jobs of a project whose ids are from
-// first to last, newest first; jobs that never began have none.
-func (g *GitLab) Project(ctx context.Context, project string, first, last int64, f Func) error {
+// first to last, newest first; jobs that never began have none. Its error is
+// that of the list of jobs, of a server that gives no log any more, or f's: it
+// ends the reading at once.
+func (g *GitLab) Project(ctx context.Context, project string, first, last int64, f Func, lost Lost) error {
 	return g.each(ctx, gitlab.Scan2(func(page gitlab.PaginationOptionFunc) ([]*gitlab.Job, *gitlab.Response, error) {
 		return g.client.Jobs.ListProjectJobs(project, &gitlab.ListJobsOptions{ListOptions: keyset}, page, gitlab.WithContext(ctx))
 	}), func(j *gitlab.Job) (any, verdict) {
@@ -122,7 +115,7 @@ func (g *GitLab) Project(ctx context.Context, project string, first, last int64,
 			return nil, stop
 		}
 		return project, take
-	}, f)
+	}, f, lost)
 }
 
 // queued is how long a job may have waited to be started, by hand for example.
@@ -131,8 +124,8 @@ const queued = 30 * 24 * time.Hour
 // Runner calls f with the logs of all jobs that a runner, by its id, started
 // since a time, newest first. Jobs that were made more than 30 days before
 // that time are not looked at. The token needs to see the runner's projects:
-// GitLab leaves out the others without a word.
-func (g *GitLab) Runner(ctx context.Context, runner int64, since time.Time, f Func) error {
+// GitLab leaves out the others without a word. Errors are as Project's.
+func (g *GitLab) Runner(ctx context.Context, runner int64, since time.Time, f Func, lost Lost) error {
 	options := &gitlab.ListRunnerJobsOptions{ListOptions: gitlab.ListOptions{Pagination: keyset.Pagination, PerPage: keyset.PerPage},
 		OrderBy: gitlab.Ptr(keyset.OrderBy), Sort: gitlab.Ptr(keyset.Sort)}
 	return g.each(ctx, gitlab.Scan2(func(page gitlab.PaginationOptionFunc) ([]*gitlab.Job, *gitlab.Response, error) {
@@ -147,7 +140,7 @@ func (g *GitLab) Runner(ctx context.Context, runner int64, since time.Time, f Fu
 			return nil, broken
 		}
 		return j.Project.ID, take
-	}, f)
+	}, f, lost)
 }
 
 // keyset pages stay the same while new jobs come, and have no end beyond which

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 )
 
 // integration/gitlab has the tests with a stand-in for GitLab; here are faults.
@@ -25,12 +27,18 @@ func open(t *testing.T, h http.HandlerFunc) *GitLab {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	g, err := Open(s.URL, secret, "")
+	g, err := dial(s.URL, secret, "", gitlab.WithCustomBackoff(func(time.Duration, time.Duration, int, *http.Response) time.Duration { return time.Millisecond }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.pause = time.Millisecond
 	return g
+}
+
+// seven reads the log of job 7.
+func (g *GitLab) seven(t *testing.T, project string, f Func) error {
+	fault, err := g.log(t.Context(), project, 7, f)
+	return errors.Join(fault, err)
 }
 
 // A log that breaks off is never taken for a whole one.
@@ -50,7 +58,7 @@ func TestBreaksOff(t *testing.T) {
 			io.WriteString(w, text)
 		})
 		var got, broken int
-		err := g.Jobs(t.Context(), "shop/items", []int64{7}, func(_ int64, log io.Reader) error {
+		err := g.seven(t, "shop/items", func(_ int64, log io.Reader) error {
 			all, err := io.ReadAll(log)
 			if err != nil {
 				broken++
@@ -83,7 +91,7 @@ func TestEnough(t *testing.T) {
 	})
 	errMine := errors.New("mine")
 	for _, want := range []error{nil, errMine} {
-		err := g.Jobs(t.Context(), "1", []int64{7}, func(_ int64, log io.Reader) error {
+		err := g.seven(t, "1", func(_ int64, log io.Reader) error {
 			_, err := io.ReadFull(log, make([]byte, 1000))
 			return errors.Join(err, want)
 		})
@@ -107,15 +115,15 @@ func TestRefused(t *testing.T) {
 			fmt.Fprintf(w, `{"message":"%d"}`, code)
 		})
 		for _, err := range []error{
-			g.Jobs(t.Context(), "shop/items", []int64{7}, nil),
-			g.Project(t.Context(), "shop/items", 0, 9, nil),
-			g.Runner(t.Context(), 3, time.Now(), nil),
+			g.seven(t, "shop/items", nil),
+			g.Project(t.Context(), "shop/items", 0, 9, nil, nil),
+			g.Runner(t.Context(), 3, time.Now(), nil, nil),
 		} {
 			if err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), want) && want != "no log" {
 				t.Errorf("%d: %v", code, err)
 			}
 		}
-		if err := g.Jobs(t.Context(), "1", []int64{7}, nil); errors.Is(err, ErrNoLog) != (want == "no log") {
+		if err := g.seven(t, "1", nil); errors.Is(err, ErrNoLog) != (want == "no log") {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
@@ -136,22 +144,80 @@ func TestLists(t *testing.T) {
 		}
 	})
 	var got []int64
+	none := func(id int64, why error) { t.Errorf("job %d: %v", id, why) }
 	note := func(id int64, _ io.Reader) error { got = append(got, id); return nil }
 	list = `[{"id":9,"started_at":"2026-01-01T00:00:00Z"},{"id":8,"started_at":"2026-01-01T00:00:00Z"}]`
-	if err := g.Project(t.Context(), "1", 0, 100, note); err != nil || fmt.Sprint(got) != "[9 8 6]" {
+	if err := g.Project(t.Context(), "1", 0, 100, note, none); err != nil || fmt.Sprint(got) != "[9 8 6]" {
 		t.Errorf("%v %v", got, err)
 	}
-	if err := g.Runner(t.Context(), 1, time.Time{}, note); err == nil || !strings.Contains(err.Error(), "of which project") {
+	if err := g.Runner(t.Context(), 1, time.Time{}, note, none); err == nil || !strings.Contains(err.Error(), "of which project") {
 		t.Error(err)
 	}
 	list = `{`
-	if err := g.Project(t.Context(), "1", 0, 100, note); err == nil {
+	if err := g.Project(t.Context(), "1", 0, 100, note, none); err == nil {
 		t.Error("half a list was taken")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := g.Jobs(ctx, "1", []int64{1, 2}, note); !errors.Is(err, context.Canceled) {
+	if err := g.Project(ctx, "1", 0, 100, note, none); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// A log that cannot be read is named, and the others are read.
+func TestLost(t *testing.T) {
+	var down atomic.Bool
+	g := open(t, func(w http.ResponseWriter, r *http.Request) {
+		list := `[{"id":99,"started_at":"2026-01-01T00:00:00Z","erased_at":"2026-01-02T00:00:00Z"}`
+		for id := 50; id > 0; id-- {
+			list += fmt.Sprintf(`,{"id":%d,"started_at":"2026-01-01T00:00:00Z"}`, id)
+		}
+		switch path, _ := strings.CutPrefix(r.URL.Path, "/api/v4/projects/1/jobs"); {
+		case path == "":
+			io.WriteString(w, list+"]")
+		case down.Load() || path == "/47/trace":
+			w.WriteHeader(500)
+		case path == "/49/trace":
+			w.WriteHeader(404)
+		case path == "/48/trace":
+			w.WriteHeader(403)
+		case path == "/46/trace":
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "it begins")
+		case path == "/45/trace":
+			panic(http.ErrAbortHandler)
+		case path == "/44/trace": // empty
+		default:
+			io.WriteString(w, path)
+		}
+	})
+	lost, got := map[int64]error{}, map[int64]string{}
+	read := func() error {
+		clear(lost)
+		clear(got)
+		return g.Project(t.Context(), "1", 0, 100, func(id int64, log io.Reader) error {
+			text, err := io.ReadAll(log)
+			if err == nil {
+				got[id] = string(text)
+			}
+			return err
+		}, func(id int64, why error) { lost[id] = why })
+	}
+	if err := read(); err != nil || len(got) != 45 || got[50] != "/50/trace" || got[44] != "" || len(lost) != 6 {
+		t.Errorf("%v: %d read, lost %v", err, len(got), lost)
+	}
+	for id, want := range map[int64]string{99: "erased at 2026-01-02T00:00:00Z", 49: "404", 48: "403", 47: "500", 46: "broke off", 45: "EOF"} {
+		if why := lost[id]; why == nil || !strings.Contains(why.Error(), want) || errors.Is(why, ErrNoLog) != (id > 47) {
+			t.Errorf("%d: %v", id, why)
+		}
+	}
+	mine := errors.New("mine")
+	if err := g.Project(t.Context(), "1", 0, 50, func(int64, io.Reader) error { return mine }, func(int64, error) {}); !errors.Is(err, mine) {
+		t.Error(err)
+	}
+	down.Store(true) // then nobody waits for each of a hundred thousand
+	if err := read(); err == nil || !strings.Contains(err.Error(), "5 logs in a row") || len(got) != 0 || len(lost) != 6 {
+		t.Errorf("%v: %d read, %d lost", err, len(got), len(lost))
 	}
 }
 
@@ -172,7 +238,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	if err := g.Jobs(t.Context(), "1", []int64{1}, func(int64, io.Reader) error { n++; return nil }); err != nil || n != 1 {
+	if err := g.seven(t, "1", func(int64, io.Reader) error { n++; return nil }); err != nil || n != 1 {
 		t.Errorf("%d %v", n, err)
 	}
 }

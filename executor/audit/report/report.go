@@ -33,8 +33,29 @@ type Head struct {
 // Verification is what came out of looking whether the log is genuine.
 type Verification struct {
 	Checked bool     // somebody looked
-	Against string   // what was looked at, in words
-	Wrong   []string // what is wrong; of a log that was checked, nothing: it is genuine
+	Pinned  bool     // the log's first key was known from elsewhere
+	Against []string // what it was held against that others keep, in words; none: its own keys only
+	Without int64    // job logs that held no checkpoint of this log
+	Missing []string // what could not be looked at, in words
+	Unread  []string // the first of the job logs that could not be read, with the reason
+	Wrong   []string // what is wrong; of a log that was checked, nothing: nothing was found
+}
+
+// Seal is how the page shows it: as a class of its own, and in a word.
+func (v Verification) Seal() (s struct{ Class, Word string }) {
+	switch {
+	case !v.Checked:
+		s.Class, s.Word = "s-none", "Not verified"
+	case len(v.Wrong) > 0:
+		s.Class, s.Word = "s-wrong", "Not genuine"
+	case len(v.Missing) > 0:
+		s.Class, s.Word = "s-part", "Verified in part"
+	case len(v.Against) == 0:
+		s.Class, s.Word = "s-own", "Own keys only"
+	default:
+		s.Class, s.Word = "s-good", "Witnessed"
+	}
+	return s
 }
 
 // How many rows tables have. What is beyond is counted.
@@ -44,7 +65,8 @@ const (
 	maxRows     = 150
 	maxLanes    = 40
 	maxExpiring = 10
-	maxSaid     = 8 // entries of a list in a cell
+	maxSaid     = 8  // entries of a list in a cell
+	maxFindings = 20 // of the guard, of one job
 )
 
 // Report is what is kept of the records: counts, and the newest of what is
@@ -167,8 +189,18 @@ func (r *Report) job(index int64, rec *record.Record) {
 	}
 	for _, f := range j.Guard {
 		r.found[f.Action]++
-		r.findings.add(findingRow{row, f})
 	}
+	shown := min(maxFindings, len(j.Guard))
+	more := int64(len(j.Guard) - shown)
+	for i := shown - 1; i >= 0; i-- { // rows are shown the other way round
+		row := findingRow{jobRow: row, Finding: j.Guard[i]}
+		if i == shown-1 {
+			row.More = more
+		}
+		r.findings.add(row)
+	}
+	r.findings.Total += more
+	r.findings.left += more
 	if !j.End.Complete {
 		w := &wipeRow{jobRow: row, End: j.End, Tries: 1}
 		r.open[j.Room] = w
@@ -211,6 +243,7 @@ func (r *Report) Incomplete(why error) {
 type newest[T any] struct {
 	most  int
 	Total int64
+	left  int64 // of these never were rows: a row tells of them
 	list  []T
 }
 
@@ -236,8 +269,9 @@ func (n newest[T]) Rows() []T {
 
 // More says what is not shown; empty when all is.
 func (n newest[T]) More() string {
-	if n.Total <= int64(n.most) {
+	rows := n.Total - n.left
+	if rows <= int64(n.most) {
 		return ""
 	}
-	return fmt.Sprintf("The newest %s of %s are shown; %s older ones are in the log.", count(int64(n.most)), count(n.Total), count(n.Total-int64(n.most)))
+	return fmt.Sprintf("The newest %s of %s are shown; %s older ones are in the log.", count(int64(n.most)), count(rows), count(rows-int64(n.most)))
 }

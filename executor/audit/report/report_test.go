@@ -27,7 +27,7 @@ var october = list.Period{From: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), To
 
 func head() Head {
 	return Head{Period: october, Made: october.To.Add(9 * time.Hour), Version: "0.5.0", Origin: "ci-1.example.com/audit", Size: 4711, Root: "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=",
-		Verification: Verification{Checked: true, Against: "its signatures, the tree and the schema"}}
+		Verification: Verification{Checked: true, Pinned: true, Against: []string{"412 job logs with 398 checkpoints, the newest of which covers 4709 of its 4711 records"}, Without: 14}}
 }
 
 func write(t testing.TB, h Head, all ...*record.Record) string {
@@ -164,21 +164,72 @@ func TestPeriod(t *testing.T) {
 	}
 }
 
-// A log that nobody verified, or that is false, cannot be taken for a good one.
+// A log that nobody verified, or nobody outside the host bears witness to, or
+// not all could be held against, or that is false, cannot be taken for one that
+// others vouch for: by its words, without colours, and by how it is drawn.
 func TestVerification(t *testing.T) {
-	const good, none, wrong = "The log was verified", "This log was not verified", "The log did not pass verification"
-	for want, v := range map[string]Verification{good: {Checked: true}, none: {}, wrong: {Checked: true, Wrong: []string{"record 3 is not the one that was appended"}}} {
+	others := []string{"3 job logs with 2 checkpoints"}
+	seals := map[string]bool{}
+	for want, v := range map[string]Verification{
+		"Not verified":                          {},
+		"Own keys only":                         {Checked: true},
+		"Own keys only, and the first is known": {Checked: true, Pinned: true},
+		"Witnessed":                             {Checked: true, Against: others},
+		"Verified in part":                      {Checked: true, Against: others, Missing: []string{"2 job logs could not be read"}, Unread: []string{"the log of job 7: 404"}},
+		"Not genuine":                           {Checked: true, Against: others, Missing: []string{"2 job logs could not be read"}, Wrong: []string{"record 3 is not the one that was appended"}},
+	} {
 		h := head()
 		h.Verification = v
 		got := write(t, h)
-		for _, says := range []string{good, none, wrong} {
-			if strings.Contains(got, says) != (says == want) {
-				t.Errorf("%+v: %q", v, says)
+		word, _, known := strings.Cut(want, ",")
+		if seal := v.Seal(); seal.Word != word || !strings.Contains(got, `<section class="seal `+seal.Class+`"`) || !strings.Contains(got, ">"+word+"</p>") || !strings.Contains(css, "."+seal.Class+" {") && v.Checked {
+			t.Errorf("%s: %v", want, seal)
+		} else {
+			seals[seal.Class] = true
+		}
+		for _, says := range []string{"Not verified", "Own keys only", "Witnessed", "Verified in part", "Not genuine"} {
+			if strings.Contains(got, ">"+says+"</p>") != (says == word) {
+				t.Errorf("%s: %q", want, says)
 			}
 		}
-		if len(v.Wrong) > 0 && !strings.Contains(got, v.Wrong[0]) {
-			t.Error("what is wrong is not said")
+		if strings.Contains(got, "others bear witness") != (word == "Witnessed") || known && !strings.Contains(got, "its first public key, as it was kept elsewhere") {
+			t.Errorf("%s:\n%s", want, got)
 		}
+		shown := slices.Concat(v.Against, v.Unread, v.Missing)
+		if len(v.Wrong) > 0 {
+			shown = append(v.Wrong, v.Against...)
+		}
+		for _, says := range shown {
+			if !strings.Contains(got, says) {
+				t.Errorf("%s: %q is not said", want, says)
+			}
+		}
+	}
+	if len(seals) != 5 {
+		t.Errorf("%d seals", len(seals))
+	}
+}
+
+// Of a job with very many findings the first are shown, and all are counted.
+func TestManyFindings(t *testing.T) {
+	many := func(n int) *record.Record {
+		return job(func(r *record.Record, _ *record.Secret) {
+			for i := range n {
+				r.Job.Guard = append(r.Job.Guard, record.Finding{Stage: "upload_artifacts_on_success", Path: fmt.Sprintf("dist/%03d", i), Name: "DATABASE_URL", Action: "refused"})
+			}
+		})
+	}
+	got := write(t, head(), many(200), many(maxFindings))
+	for i := range 200 {
+		if want := map[bool]int{true: 2}[i < maxFindings]; strings.Count(got, fmt.Sprintf(">dist/%03d<", i)) != want {
+			t.Errorf("finding %d is not there %d times", i, want)
+		}
+	}
+	if strings.Index(got, "dist/001") < strings.Index(got, "dist/000") || strings.Count(got, "and 180 more of job 1:") != 1 || strings.Count(got, "<code>cleanroom audit show 1</code>") != 1 {
+		t.Error("what is left out is not said, once, behind the first")
+	}
+	if !strings.Contains(got, `<span class="n">220</span>`) {
+		t.Error("not all are counted")
 	}
 }
 
@@ -350,21 +401,26 @@ func FuzzTextIsText(f *testing.F) {
 		f.Add(s)
 	}
 	at := october.From.Add(time.Hour)
-	page := func(t testing.TB, text string) string {
+	pages := func(t testing.TB, text string) []string {
 		h := head()
-		h.Origin, h.Root, h.Against, h.Wrong = text, text, text, []string{text}
-		return write(t, h, hostileLog(text, at)...)
+		h.Origin, h.Root, h.Against, h.Missing, h.Unread = text, text, []string{text}, []string{text}, []string{text}
+		part := write(t, h, hostileLog(text, at)...)
+		h.Wrong = []string{text}
+		return []string{part, write(t, h)}
 	}
-	var want string
+	var want []string
 	f.Fuzz(func(t *testing.T, text string) {
 		text = "x" + text // none of our own words, nor nothing
-		if want == "" {
-			want = skeleton(t, page(t, "x"))
+		if want == nil {
+			for _, page := range pages(t, "x") {
+				want = append(want, skeleton(t, page))
+			}
 		}
-		got := page(t, text)
-		checkPage(t, got)
-		if s := skeleton(t, got); s != want {
-			t.Errorf("%q makes another page:\n%s", text, firstDifference(s, want))
+		for i, got := range pages(t, text) {
+			checkPage(t, got)
+			if s := skeleton(t, got); s != want[i] {
+				t.Errorf("%q makes another page:\n%s", text, firstDifference(s, want[i]))
+			}
 		}
 	})
 }

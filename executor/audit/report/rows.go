@@ -158,6 +158,7 @@ type refusalRow struct {
 type findingRow struct {
 	*jobRow
 	record.Finding
+	More int64 // of the same job, behind this one
 }
 
 // File is where the finding is.

@@ -106,12 +106,10 @@ func (r *Report) Write(w io.Writer) error {
 		Refusals: r.refusals, Findings: r.findings, Finished: r.finished, Reaps: r.reaps, Changes: r.changes, Keys: r.keys,
 		Notable: r.notable, Others: r.others, Unreadable: r.unreadable,
 	}
-	v.Origin, v.Root, v.Against = plain.Text(v.Origin), plain.Text(v.Root), plain.Text(v.Against)
-	v.Wrong = nil
-	for _, wrong := range r.head.Wrong {
-		v.Wrong = append(v.Wrong, plain.Short(plain.Text(wrong), 600))
+	v.Origin, v.Root = plain.Text(v.Origin), plain.Text(v.Root)
+	for _, list := range []*[]string{&v.Against, &v.Missing, &v.Unread, &v.Wrong} {
+		*list = said(*list)
 	}
-	v.Wrong = some(v.Wrong)
 	v.Title = title(r.head.Period)
 	v.Open, v.MoreOpen = r.stillOpen()
 	v.Cards = r.cards()
@@ -121,6 +119,14 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	v.lanes(r)
 	return pages.Execute(w, v)
+}
+
+// said is a list of texts for lines of their own.
+func said(all []string) (lines []string) {
+	for _, text := range some(all) {
+		lines = append(lines, plain.Short(plain.Text(text), 600))
+	}
+	return lines
 }
 
 func (view) class(outcome int) string { return "c-" + string(outcomes[outcome]) }
@@ -161,14 +167,14 @@ func (r *Report) cards() []card {
 	jobs := r.notable.Total + r.others.Total
 	lost := r.counts[failed]
 	return []card{
-		{To: "jobs", Name: "jobs", N: jobs, Says: said(jobs, "one room each", of{"worth a look", r.notable.Total})},
-		{To: "refusals", Name: "refusals", N: r.refusals.Total, Says: said(r.refusals.Total, "nothing was refused", sorted(r.refused)...)},
-		{To: "secrets", Name: "secrets issued", N: r.given, Says: said(r.given, "no job was given any", of{"revoked", r.counts[revoked] + r.counts[late]}, of{"end by themselves", r.counts[expires]}, of{"stay good", r.counts[standing]})},
-		{To: "lifetimes", Name: "secrets not revoked", N: lost, Look: lost > 0, Says: said(r.late.Total, "none was revoked late", of{"revoked late", r.late.Total})},
-		{To: "findings", Name: "guard findings", N: r.findings.Total, Look: r.found["warned"] > 0, Says: said(r.findings.Total, "no secret in any file", sorted(r.found)...)},
-		{To: "wipes", Name: "unfinished wipes", N: int64(len(r.open)), Look: len(r.open) > 0, Says: said(r.finished.Total, "none was ended later", of{"ended later", r.finished.Total})},
-		{To: "changes", Name: "changes", N: r.changes.Total, Says: said(r.changes.Total, "nothing was changed", of{"config", r.changed["config"]}, of{"policy", r.changed["policy"]}, of{"store", r.changed["secret"]}, of{"caches", r.changed["cache"]})},
-		{To: "keys", Name: "key events", N: r.keys.Total, Says: said(r.keys.Total, "the log's key is as it was", of{"in the log", r.keys.Total})},
+		{To: "jobs", Name: "jobs", N: jobs, Says: sum(jobs, "one room each", of{"worth a look", r.notable.Total})},
+		{To: "refusals", Name: "refusals", N: r.refusals.Total, Says: sum(r.refusals.Total, "nothing was refused", sorted(r.refused)...)},
+		{To: "secrets", Name: "secrets issued", N: r.given, Says: sum(r.given, "no job was given any", of{"revoked", r.counts[revoked] + r.counts[late]}, of{"end by themselves", r.counts[expires]}, of{"stay good", r.counts[standing]})},
+		{To: "lifetimes", Name: "secrets not revoked", N: lost, Look: lost > 0, Says: sum(r.late.Total, "none was revoked late", of{"revoked late", r.late.Total})},
+		{To: "findings", Name: "guard findings", N: r.findings.Total, Look: r.found["warned"] > 0, Says: sum(r.findings.Total, "no secret in any file", sorted(r.found)...)},
+		{To: "wipes", Name: "unfinished wipes", N: int64(len(r.open)), Look: len(r.open) > 0, Says: sum(r.finished.Total, "none was ended later", of{"ended later", r.finished.Total})},
+		{To: "changes", Name: "changes", N: r.changes.Total, Says: sum(r.changes.Total, "nothing was changed", of{"config", r.changed["config"]}, of{"policy", r.changed["policy"]}, of{"store", r.changed["secret"]}, of{"caches", r.changed["cache"]})},
+		{To: "keys", Name: "key events", N: r.keys.Total, Says: sum(r.keys.Total, "the log's key is as it was", of{"in the log", r.keys.Total})},
 	}
 }
 
@@ -185,7 +191,7 @@ func sorted(counts map[string]int64) (all []of) {
 	return all
 }
 
-func said(n int64, none string, parts ...of) string {
+func sum(n int64, none string, parts ...of) string {
 	var says []string
 	for _, p := range parts {
 		if p.n > 0 {
