@@ -120,6 +120,9 @@ type Network struct {
 	ExtraHosts []string `mapstructure:"extra_hosts"`
 	DNS        []string `mapstructure:"dns"`
 	DNSSearch  []string `mapstructure:"dns_search"`
+	// Subnet is where rooms without services get their addresses from, which
+	// are connected without the engine; empty: its networks for them, too.
+	Subnet string `mapstructure:"subnet"`
 	// MTU of room networks; 0 means the engine's default.
 	MTU int `mapstructure:"mtu"`
 	// HTTPProxy, HTTPSProxy and NoProxy are given to every process of the

@@ -48,6 +48,7 @@ func Default() Config {
 			Pids:          2048,
 			Shm:           "64m",
 		},
+		Network: Network{Subnet: "100.127.0.0/16"}, // the end of what RFC 6598 sets aside for carriers
 		Cache: Cache{
 			MaxAge:         14 * 24 * time.Hour,
 			MaxSize:        "20g",

@@ -302,6 +302,11 @@ func (c *checker) network(n Network) {
 	for _, domain := range n.DNSSearch {
 		c.check(hostRE.MatchString(domain) && len(domain) <= 253, "network.dns_search", domain, "a domain name")
 	}
+	if n.Subnet != "" {
+		p, err := netip.ParsePrefix(n.Subnet)
+		c.check(err == nil && p.Addr().Is4() && p.Bits() >= 8 && p.Bits() <= 28 && p == p.Masked(), "network.subnet", n.Subnet,
+			"an IPv4 network of /8 to /28 that the host does not use, like 100.127.0.0/16, or empty")
+	}
 	c.check(n.MTU == 0 || n.MTU >= 576 && n.MTU <= 65535, "network.mtu", n.MTU, "from 576 to 65535, or 0 for the engine's default")
 	c.proxy("network.http_proxy", n.HTTPProxy)
 	c.proxy("network.https_proxy", n.HTTPSProxy)

@@ -71,7 +71,7 @@ func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	engine, err := openEngine(cfg)
+	engine, err := openEngine(cfg, nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/secret/hostkey/durable"
 	"cleanroom/sandbox/docker"
+	"cleanroom/sandbox/docker/wire"
 )
 
 // flags that every command has.
@@ -88,15 +90,19 @@ func (g *globals) engine() (*docker.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openEngine(cfg)
+	return openEngine(cfg, nil)
 }
 
-func openEngine(c config.Config) (*docker.Engine, error) {
+// openEngine is the configured one; unfit is told why a room has networks of
+// the engine's where the configuration means it to have none.
+func openEngine(c config.Config, unfit func(error)) (*docker.Engine, error) {
+	subnet, _ := netip.ParsePrefix(c.Network.Subnet) // valid, or empty
 	return docker.New(docker.Options{
 		Host: c.Engine.Host, Runtime: c.Engine.Runtime, Transport: c.Engine.Transport,
 		InitPath: initPath(c), StateDir: c.StateDir, Timeout: c.Engine.Timeout,
 		Pulled:       durable.Kept{Path: filepath.Join(c.DataDir, "images", "pulled.json"), Limit: maxPulled},
 		RemovePulled: c.Images.Private == "remove",
+		Wires:        wire.Net{Subnet: subnet}, Unfit: unfit,
 	})
 }
 

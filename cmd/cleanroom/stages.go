@@ -124,7 +124,9 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 		ctx, stop = contract.WatchParent(ctx)
 		defer stop()
 	}
-	engine, err := openEngine(cfg)
+	engine, err := openEngine(cfg, func(why error) {
+		x.Log.WithError(why).Warn("the room has networks of the engine's, which take longer")
+	})
 	if err != nil {
 		return failed(ctx, x, name, args, err)
 	}

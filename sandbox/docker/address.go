@@ -113,9 +113,9 @@ func endpoint(room sandbox.Spec, p plan, name string) *network.EndpointSettings 
 // resolver mounts a resolv.conf that leads past the engine's name server. On
 // an engine elsewhere there is no file to mount, and names beyond the room
 // must stand in network.extra_hosts.
-func (e *Engine) resolver(room sandbox.Spec) ([]mount.Mount, error) {
+func (e *Engine) resolver(room sandbox.Spec, wired bool) ([]mount.Mount, error) {
 	dir := e.stateDir(room.Name)
-	if !e.ownKernel() || !e.local || dir == "" {
+	if !wired && (!e.ownKernel() || !e.local || dir == "") {
 		return nil, nil
 	}
 	text := resolvConf(room.Network)

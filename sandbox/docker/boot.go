@@ -75,6 +75,14 @@ func (e *Engine) launch(ctx context.Context, room sandbox.Spec, p plan, w io.Wri
 	if err := fault.At("room.container.started"); err != nil {
 		return nil, err
 	}
+	if p.wired {
+		if err := e.plug(ctx, room, p, id); err != nil {
+			return nil, err
+		}
+		if err := fault.At("room.container.plugged"); err != nil {
+			return nil, err
+		}
+	}
 	if r.way, err = e.wayTo(ctx, p.name, id); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,9 @@ type plan struct {
 	network container.NetworkMode
 	also    []string // more networks to join before the start
 	mounts  []mount.Mount
+	bare    bool // the engine gives it no network: wiring.go
+	wired   bool // and we connect it
+	sysctls map[string]string
 	address string   // on the room's own network; empty: the engine chooses
 	hosts   []string // name:address, where the engine's name server is out of reach
 }
@@ -58,6 +61,11 @@ func (e *Engine) create(ctx context.Context, room sandbox.Spec, p plan) (string,
 		Labels:      labels(room, string(p.role)),
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}}, // ours sees the variables: service.go
 		StopSignal:  p.picture.config.StopSignal,
+	}
+	if p.bare {
+		c.NetworkDisabled = true // or it would run a program of its own at the start
+		c.Hostname = p.name
+		c.Labels[labelNetwork] = byWire
 	}
 	h := e.host(room, p)
 	p.addFiles(c, h)
@@ -89,6 +97,7 @@ func (e *Engine) host(room sandbox.Spec, p plan) *container.HostConfig {
 		ShmSize:       limits.Shm,
 		Mounts:        p.mounts,
 		Tmpfs:         map[string]string{},
+		Sysctls:       p.sysctls,
 		Resources: container.Resources{
 			Memory:     limits.Memory,
 			MemorySwap: limits.Memory, // no swap: memory that holds values stays off the disk

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/docker/wire"
 )
 
 // Transports to a container's init.
@@ -36,6 +37,13 @@ type Options struct {
 	// Pulled keeps which images were pulled with a login; without one no
 	// login is used.
 	Pulled sandbox.Kept
+	// Wires is where rooms without services get their addresses from, when we
+	// connect them and not the engine. No subnet: the engine does.
+	Wires wire.Net
+	// Unfit is told why a room that Wires were meant for has networks of the
+	// engine's. nil: nobody asks.
+	Unfit func(error)
+
 	// RemovePulled has a room's wipe remove those that no other room uses.
 	RemovePulled bool
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 
 	"cleanroom/sandbox"
+	"cleanroom/sandbox/docker/wire"
 )
 
 // initBinary is built once for all tests of the package.
@@ -44,7 +46,8 @@ func TestMain(m *testing.M) {
 // here means anything without it.
 func testEngine(t *testing.T, change func(*Options)) *Engine {
 	t.Helper()
-	o := Options{Transport: TransportAuto, InitPath: initBinary, StateDir: filepath.Join(t.TempDir(), "state"), Timeout: 2 * time.Minute}
+	o := Options{Transport: TransportAuto, InitPath: initBinary, StateDir: filepath.Join(t.TempDir(), "state"), Timeout: 2 * time.Minute,
+		Wires: wire.Net{Subnet: netip.MustParsePrefix("100.127.0.0/16")}, Unfit: func(err error) { t.Error(err) }}
 	if change != nil {
 		change(&o)
 	}

@@ -41,9 +41,12 @@ var packetFilters = []struct{ list, change []string }{
 // ofNetworks looks for what the engine should have undone with a room's
 // networks, and does not where it is killed or its disk is full: interfaces, and
 // rules of the packet filter. What is left is removed. On an engine elsewhere
-// there is nothing to be seen from here.
-func (e *Engine) ofNetworks(ctx context.Context, room string) (found sandbox.Evidence) {
+// there is nothing to be seen from here. A wired room never had a network.
+func (e *Engine) ofNetworks(ctx context.Context, room string, wired bool) (found sandbox.Evidence) {
 	if !e.local {
+		return found
+	}
+	if found = unplugged(room); wired {
 		return found
 	}
 	ctx, cancel := e.short(ctx)

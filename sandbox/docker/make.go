@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
 	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
@@ -34,7 +35,7 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil) // ends the attached streams and the watching
-	pictures, err := e.look(ctx, room, w)
+	pictures, wired, err := e.look(ctx, room, w)
 	if err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	if err := e.bringTools(ctx, room, pictures[0]); err != nil {
 		return err
 	}
-	plans, owner, err := e.plans(ctx, room, pictures)
+	plans, owner, err := e.plans(ctx, room, pictures, wired)
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 			return err
 		}
 	}
-	if err := e.furnish(ctx, room, plans, pictures[0], owner); err != nil {
+	if err := e.furnish(ctx, room, plans, pictures[0], owner, wired); err != nil {
 		return err
 	}
 	helper, job, services, err := e.populate(ctx, cancel, room, plans, w)
@@ -73,22 +74,30 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	return fault.At("room.services.ready")
 }
 
-// look finds out what there is: the engine, and the images, which it brings.
-func (e *Engine) look(ctx context.Context, room sandbox.Spec, w io.Writer) (pictures []picture, err error) {
+// look finds out what there is: the engine, how the room is to be connected,
+// and the images, which it brings.
+func (e *Engine) look(ctx context.Context, room sandbox.Spec, w io.Writer) (pictures []picture, wired bool, err error) {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.learn(ctx) })
+	g.Go(func() (err error) {
+		if err = e.learn(ctx); err == nil {
+			wired, err = e.settle(ctx, room)
+		}
+		return err
+	})
 	g.Go(func() (err error) {
 		pictures, err = e.images(ctx, room, w)
 		return err
 	})
 	err = g.Wait()
-	return pictures, err
+	return pictures, wired, err
 }
 
 // furnish makes what containers stand on: networks and volumes.
-func (e *Engine) furnish(ctx context.Context, room sandbox.Spec, plans []plan, helper picture, owner string) error {
+func (e *Engine) furnish(ctx context.Context, room sandbox.Spec, plans []plan, helper picture, owner string, wired bool) error {
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.networks(gctx, room) })
+	if !wired {
+		g.Go(func() error { return e.networks(gctx, room) })
+	}
 	g.Go(func() error { return e.volumes(gctx, room, helper, owner) })
 	for _, p := range plans {
 		g.Go(func() error {
@@ -140,32 +149,45 @@ func (e *Engine) images(ctx context.Context, room sandbox.Spec, w io.Writer) ([]
 }
 
 // plans lays out every container; owner is whose the builds are.
-func (e *Engine) plans(ctx context.Context, room sandbox.Spec, pictures []picture) (plans []plan, owner string, err error) {
+func (e *Engine) plans(ctx context.Context, room sandbox.Spec, pictures []picture, wired bool) (plans []plan, owner string, err error) {
 	user, owner, err := e.who(ctx, room, room.Job, pictures[1])
 	if err != nil {
 		return nil, "", err
 	}
-	resolver, err := e.resolver(room)
+	resolver, err := e.resolver(room, wired)
 	if err != nil {
 		return nil, "", err
 	}
-	lay := func(name string, role sandbox.Role, c sandbox.Container, p picture, user, own string) {
+	lay := func(name string, role sandbox.Role, c sandbox.Container, p picture, user, own string) error {
 		l := plan{name: name, role: role, spec: c, picture: p, user: user, owner: own, mounts: e.mounts(room, name, role, owner)}
 		if role == sandbox.Helper || reaches(room) {
 			l.mounts = append(l.mounts, resolver...)
 		}
 		first, also := join(room, role)
 		l.network, l.also = container.NetworkMode(first), also
+		if wired {
+			l.network, l.also = network.NetworkNone, nil
+			if err := e.bare(room, &l); err != nil {
+				return err
+			}
+		}
 		plans = append(plans, l)
+		return nil
 	}
-	lay(containerName(room.Name, sandbox.Helper), sandbox.Helper, room.Helper, pictures[0], owner, owner)
-	lay(containerName(room.Name, sandbox.Job), sandbox.Job, room.Job, pictures[1], user, owner)
+	if err := lay(containerName(room.Name, sandbox.Helper), sandbox.Helper, room.Helper, pictures[0], owner, owner); err != nil {
+		return nil, "", err
+	}
+	if err := lay(containerName(room.Name, sandbox.Job), sandbox.Job, room.Job, pictures[1], user, owner); err != nil {
+		return nil, "", err
+	}
 	for i, s := range room.Services {
 		su, own, err := e.who(ctx, room, s, pictures[i+2])
 		if err != nil {
 			return nil, "", err
 		}
-		lay(serviceName(room.Name, i), sandbox.Service, s, pictures[i+2], su, own)
+		if err := lay(serviceName(room.Name, i), sandbox.Service, s, pictures[i+2], su, own); err != nil {
+			return nil, "", err
+		}
 	}
 	return plans, owner, nil
 }

@@ -17,6 +17,7 @@ const (
 	labelRole     = "cleanroom.role"
 	labelDeadline = "cleanroom.deadline" // Unix seconds
 	labelFiles    = "cleanroom.files"    // on containers: their FilesDir, or empty
+	labelNetwork  = "cleanroom.network"  // byWire on containers of a room that has no network of the engine's
 )
 
 func labels(spec sandbox.Spec, role string) map[string]string {
@@ -24,6 +25,7 @@ func labels(spec sandbox.Spec, role string) map[string]string {
 		labelRoom:     spec.Name,
 		labelRole:     role,
 		labelDeadline: strconv.FormatInt(spec.Deadline.Unix(), 10),
+		labelNetwork:  "", // or an image could bring its own
 	}
 	for k, v := range spec.Labels {
 		l["cleanroom."+k] = v

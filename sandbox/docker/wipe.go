@@ -42,9 +42,10 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 	if e.halfMade(room) {
 		quiet = quietTime
 	}
+	wired := false
 	end, seen := time.Now().Add(wipeTime+quiet), time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		found, around, err := e.lookRound(ctx, room, len(ev.Removed) > 0)
+		found, around, err := e.lookRound(ctx, room, len(ev.Removed) > 0, wired)
 		if err != nil {
 			return ev, err
 		}
@@ -53,6 +54,7 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 		}
 		ev.Removed, ev.Left = append(ev.Removed, around.Removed...), around.Left
 		if items := found.items(); len(items) > 0 {
+			wired = wired || len(ev.Removed) == 0 && found.wired()
 			var removed []sandbox.Item
 			removed, ev.Left = e.removeAll(ctx, found)
 			ev.Removed = append(ev.Removed, removed...)
@@ -86,15 +88,15 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 // lookRound looks for what the engine has of a room and, when that may be
 // nothing, for what its networks left on this machine; both at once where
 // something was removed before, as then nothing is what is expected.
-func (e *Engine) lookRound(ctx context.Context, room string, again bool) (found contents, around sandbox.Evidence, err error) {
+func (e *Engine) lookRound(ctx context.Context, room string, again, wired bool) (found contents, around sandbox.Evidence, err error) {
 	var beside sync.WaitGroup
 	if again {
-		beside.Go(func() { around = e.ofNetworks(ctx, room) })
+		beside.Go(func() { around = e.ofNetworks(ctx, room, wired) })
 	}
 	found, err = e.find(ctx, room)
 	beside.Wait()
 	if !again && err == nil && len(found.items()) == 0 {
-		around = e.ofNetworks(ctx, room)
+		around = e.ofNetworks(ctx, room, wired)
 	}
 	return found, around, err
 }
@@ -121,6 +123,13 @@ type contents struct {
 	containers []container.Summary
 	volumes    []*volume.Volume
 	networks   []network.Summary
+}
+
+// wired tells a room of which no container was to have a network of the
+// engine's; our label stands before what an image says.
+func (c contents) wired() bool {
+	engines := func(c container.Summary) bool { return c.Labels[labelNetwork] != byWire }
+	return len(c.containers) > 0 && len(c.networks) == 0 && !slices.ContainsFunc(c.containers, engines)
 }
 
 func (c contents) items() []sandbox.Item {

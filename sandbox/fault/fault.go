@@ -26,7 +26,7 @@ var Points = map[string][]string{
 		"journal.made", "prepare.journal.begun", "prepare.lease.journalled", "prepare.leases.issued",
 		"seal.written", "prepare.sealed",
 		"room.marked", "room.images.ready", "room.network.made", "room.volume.made",
-		"room.container.created", "room.container.attached", "room.container.started", "room.container.booted",
+		"room.container.created", "room.container.attached", "room.container.started", "room.container.plugged", "room.container.booted",
 		"room.state.written", "room.remembered", "room.services.ready", "prepare.room.made",
 	},
 	"run": {
