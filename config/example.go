@@ -48,7 +48,7 @@ var explain = map[string]string{
 	"limits.shm":            "Size of /dev/shm in each container.",
 
 	"network.extra_hosts": "host:ip lines for every container, like gitlab.example.com:10.0.0.5.",
-	"network.dns":         "Name servers of every container. Empty: the engine's.",
+	"network.dns":         "Name servers of every container. Empty: the host's, as the engine finds them.",
 	"network.dns_search":  "Search domains of every container.",
 	"network.subnet":      "IPv4 addresses for rooms without services: those are connected without a network of the engine's, which is faster. Empty: all have such networks.",
 	"network.mtu":         "MTU of room networks. 0: the engine's default.",

@@ -17,6 +17,7 @@ const (
 	Mounts     = "mounts"
 	Processes  = "processes"
 	Files      = "files"
+	Interfaces = "interfaces" // those of rooms that the engine does not connect
 )
 
 // Scene is what stands on the machine at one moment, by kind. It looks at
@@ -40,6 +41,11 @@ func (r *Rig) Look(ctx context.Context, folders ...string) (Scene, error) {
 	if s[Processes], err = processes(); err != nil {
 		return nil, err
 	}
+	wires, err := filepath.Glob("/sys/class/net/crv*")
+	if err != nil {
+		return nil, err
+	}
+	s[Interfaces] = wires
 	for _, folder := range folders {
 		err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
 			if err == nil && path != folder {

@@ -118,7 +118,7 @@ func (e *Engine) resolver(room sandbox.Spec, wired bool) ([]mount.Mount, error) 
 	if !wired && (!e.ownKernel() || !e.local || dir == "") {
 		return nil, nil
 	}
-	text := resolvConf(room.Network)
+	text := resolvConf(room.Network, wired)
 	if text == "" {
 		return nil, nil
 	}
@@ -133,15 +133,21 @@ func (e *Engine) resolver(room sandbox.Spec, wired bool) ([]mount.Mount, error) 
 }
 
 // resolvConf is what the admin chose, for the rest what this machine has; it
-// is empty when nobody knows a name server that a container can reach.
-func resolvConf(n sandbox.Network) string {
-	servers, search := n.DNS, n.DNSSearch
+// is empty when nobody knows a name server that a container can reach. wired
+// rooms speak no IPv6.
+func resolvConf(n sandbox.Network, wired bool) string {
+	far := func(server string) bool {
+		a, err := netip.ParseAddr(server)
+		return wired && (err != nil || !a.Unmap().Is4())
+	}
+	servers, search := slices.DeleteFunc(slices.Clone(n.DNS), far), n.DNSSearch
 	for _, file := range hostResolvers {
 		if len(servers) > 0 {
 			break
 		}
 		var also []string
 		servers, also = readResolvers(file)
+		servers = slices.DeleteFunc(servers, far)
 		if len(search) == 0 {
 			search = also
 		}

@@ -24,17 +24,21 @@ func TestResolvConf(t *testing.T) {
 	for _, c := range []struct {
 		files []string
 		room  sandbox.Network
+		wired bool
 		want  string
 	}{
-		{nil, sandbox.Network{}, ""},
-		{[]string{hidden}, sandbox.Network{}, ""},
-		{[]string{real}, sandbox.Network{}, "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch a.example b.example\n"},
-		{[]string{hidden, real}, sandbox.Network{}, "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch stub.example\n"},
-		{[]string{real}, sandbox.Network{DNS: []string{"192.0.2.9"}}, "nameserver 192.0.2.9\n"},
-		{[]string{real}, sandbox.Network{DNSSearch: []string{"c.example"}}, "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch c.example\n"},
+		{nil, sandbox.Network{}, false, ""},
+		{[]string{hidden}, sandbox.Network{}, false, ""},
+		{[]string{real}, sandbox.Network{}, false, "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch a.example b.example\n"},
+		{[]string{hidden, real}, sandbox.Network{}, false, "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch stub.example\n"},
+		{[]string{real}, sandbox.Network{DNS: []string{"192.0.2.9"}}, false, "nameserver 192.0.2.9\n"},
+		{[]string{real}, sandbox.Network{DNSSearch: []string{"c.example"}}, false, "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch c.example\n"},
+		{[]string{real}, sandbox.Network{}, true, "nameserver 192.0.2.1\nsearch a.example b.example\n"},
+		{[]string{real}, sandbox.Network{DNS: []string{"2001:db8::9", "192.0.2.9"}}, true, "nameserver 192.0.2.9\n"},
+		{[]string{hidden}, sandbox.Network{DNS: []string{"2001:db8::9"}}, true, ""},
 	} {
 		hostResolvers = c.files
-		if got := resolvConf(c.room); got != c.want {
+		if got := resolvConf(c.room, c.wired); got != c.want {
 			t.Errorf("%v %v: %q, want %q", c.files, c.room, got, c.want)
 		}
 	}

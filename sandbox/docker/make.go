@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
 	"golang.org/x/sync/errgroup"
 
 	"cleanroom/sandbox"
@@ -158,38 +157,28 @@ func (e *Engine) plans(ctx context.Context, room sandbox.Spec, pictures []pictur
 	if err != nil {
 		return nil, "", err
 	}
-	lay := func(name string, role sandbox.Role, c sandbox.Container, p picture, user, own string) error {
+	lay := func(name string, role sandbox.Role, c sandbox.Container, p picture, user, own string) {
 		l := plan{name: name, role: role, spec: c, picture: p, user: user, owner: own, mounts: e.mounts(room, name, role, owner)}
 		if role == sandbox.Helper || reaches(room) {
 			l.mounts = append(l.mounts, resolver...)
 		}
 		first, also := join(room, role)
 		l.network, l.also = container.NetworkMode(first), also
-		if wired {
-			l.network, l.also = network.NetworkNone, nil
-			if err := e.bare(room, &l); err != nil {
-				return err
-			}
-		}
 		plans = append(plans, l)
-		return nil
 	}
-	if err := lay(containerName(room.Name, sandbox.Helper), sandbox.Helper, room.Helper, pictures[0], owner, owner); err != nil {
-		return nil, "", err
-	}
-	if err := lay(containerName(room.Name, sandbox.Job), sandbox.Job, room.Job, pictures[1], user, owner); err != nil {
-		return nil, "", err
-	}
+	lay(containerName(room.Name, sandbox.Helper), sandbox.Helper, room.Helper, pictures[0], owner, owner)
+	lay(containerName(room.Name, sandbox.Job), sandbox.Job, room.Job, pictures[1], user, owner)
 	for i, s := range room.Services {
 		su, own, err := e.who(ctx, room, s, pictures[i+2])
 		if err != nil {
 			return nil, "", err
 		}
-		if err := lay(serviceName(room.Name, i), sandbox.Service, s, pictures[i+2], su, own); err != nil {
-			return nil, "", err
-		}
+		lay(serviceName(room.Name, i), sandbox.Service, s, pictures[i+2], su, own)
 	}
-	return plans, owner, nil
+	if wired {
+		err = e.bare(room, plans)
+	}
+	return plans, owner, err
 }
 
 // populate starts and boots all containers; the first that fails ends the

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
 
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/docker/wire"
@@ -28,8 +29,8 @@ func (e *Engine) wires(ctx context.Context, room sandbox.Spec) (bool, error) {
 	if !e.options.Wires.Subnet.IsValid() || !e.local || e.ownKernel() || remapped || len(room.Services) > 0 || e.stateDir(room.Name) == "" {
 		return false, nil
 	}
-	if resolvConf(room.Network) == "" {
-		return false, fmt.Errorf("%w: its name servers are on its loopback: set network.dns", wire.ErrUnfit)
+	if resolvConf(room.Network, true) == "" {
+		return false, fmt.Errorf("%w: it knows no name server that a room can reach by IPv4: set network.dns", wire.ErrUnfit)
 	}
 	err := e.net(room).Ready(ctx)
 	return err == nil, err
@@ -54,28 +55,32 @@ func (e *Engine) settle(ctx context.Context, room sandbox.Spec) (wired bool, err
 	return wired, err
 }
 
-// bare is a container that the engine leaves without a network: we connect it,
-// or, in a strict room, nobody does.
-func (e *Engine) bare(room sandbox.Spec, p *plan) error {
-	p.bare, p.wired = true, p.role == sandbox.Helper || reaches(room)
-	hosts := "127.0.0.1\tlocalhost\n"
-	if p.wired {
-		for _, line := range room.Network.ExtraHosts {
-			name, address, _ := strings.Cut(line, ":")
-			hosts += address + "\t" + name + "\n"
+// bare has the engine leave containers without a network: we connect them, but
+// for the job of a strict room, which nobody does.
+func (e *Engine) bare(room sandbox.Spec, plans []plan) error {
+	if err := os.MkdirAll(e.stateDir(room.Name), 0o700); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	for i := range plans {
+		p := &plans[i]
+		p.network, p.also = network.NetworkNone, nil
+		p.bare, p.wired = true, p.role == sandbox.Helper || reaches(room)
+		hosts := "127.0.0.1\tlocalhost\n"
+		if p.wired {
+			for _, line := range room.Network.ExtraHosts {
+				name, address, _ := strings.Cut(line, ":")
+				hosts += address + "\t" + name + "\n"
+			}
+		}
+		file := e.hostsFile(room.Name, p.name)
+		if err := os.WriteFile(file, []byte(hosts), 0o644); err != nil {
+			return fmt.Errorf("state folder: %w", err)
+		}
+		p.mounts = append(p.mounts, mount.Mount{Type: mount.TypeBind, Source: file, Target: "/etc/hosts", ReadOnly: true})
+		if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
+			p.sysctls = map[string]string{"net.ipv6.conf.all.disable_ipv6": "1"} // as the engine has it
 		}
 	}
-	file := e.hostsFile(room.Name, p.name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return fmt.Errorf("state folder: %w", err)
-	}
-	if err := os.WriteFile(file, []byte(hosts), 0o644); err != nil {
-		return fmt.Errorf("state folder: %w", err)
-	}
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
-		p.sysctls = map[string]string{"net.ipv6.conf.all.disable_ipv6": "1"} // as the engine has it
-	}
-	p.mounts = append(p.mounts, mount.Mount{Type: mount.TypeBind, Source: file, Target: "/etc/hosts", ReadOnly: true})
 	return nil
 }
 

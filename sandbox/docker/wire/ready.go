@@ -50,6 +50,12 @@ func (n Net) Ready(ctx context.Context) error {
 	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err != nil || strings.TrimSpace(string(text)) != "1" {
 		return fmt.Errorf("%w: it does not forward (net.ipv4.ip_forward)", ErrUnfit)
 	}
+	// A loose one for all interfaces (2) would win over the strict one (1) that a
+	// wire has, and let a room speak in another's name (ip-sysctl in the kernel's
+	// documentation).
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter"); err != nil || strings.TrimSpace(string(text)) == "2" {
+		return fmt.Errorf("%w: it does not tell forged addresses: set net.ipv4.conf.all.rp_filter to 0 or 1", ErrUnfit)
+	}
 	if err := n.free(); err != nil {
 		return err
 	}
