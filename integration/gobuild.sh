@@ -3,7 +3,7 @@
 #
 # Builds the program of the module in the folder NAME beside this script (a server that tests want real) and prints its path
 # last. It goes to OUTDIR/KEY, where KEY is a hash of the sources and of the Go version: what is already there is not built
-# again. The first time takes one to five minutes on two cores.
+# again. The first time takes half a minute to five minutes on two cores.
 set -euo pipefail
 
 [ $# -eq 2 ] || { echo "usage: $0 NAME OUTDIR" >&2; exit 2; }
@@ -28,7 +28,7 @@ flock 9
 if [ -d "$dir" ]; then
 	echo "cached: $name $key"
 else
-	echo "building $name $key: one to five minutes, once"
+	echo "building $name $key: up to five minutes, once"
 	tmp=$(mktemp -d "$out/.building.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
 	go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$tmp/$name" .

@@ -81,6 +81,15 @@ setup_receivers() {
   [ -n "$had" ] || service rsyslog stop >/dev/null 2>&1 || true
 }
 
+# A witness, for tests of what the audit log is shown to.
+setup_witness() {
+  local built
+  built=$(integration/gobuild.sh witness "$TEST_CACHE/witness" | shown)
+  WITNESS_SERVER=$(tail -1 <<<"$built")
+  export WITNESS_SERVER
+  [ -x "$WITNESS_SERVER" ] || { say "the witness was not built"; return 1; }
+}
+
 setup_images() { integration/images/build.sh "$@"; }
 
 # What tests call by name: most machines have all of it.
@@ -92,4 +101,4 @@ setup_tools() {
 # What the sample needs, what unit tests need, and what all tests need.
 setup_base() { setup_engine && setup_runner && setup_images; }
 setup_unit() { setup_base && setup_tools && setup_vault && setup_receivers; }
-setup_all() { setup_unit && setup_registry && setup_runsc; }
+setup_all() { setup_unit && setup_registry && setup_runsc && setup_witness; }

@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -78,43 +77,21 @@ func (v *Vault) Up(ctx context.Context) error {
 	if binary == "" {
 		return errors.New("VAULT_SERVER is not set: run `make test`, which builds a Vault server")
 	}
-	log, err := os.Create(filepath.Join(v.dir, "vault.log"))
+	c := exec.Command(binary, "--dir", v.dir, "--listen", v.listen,
+		"--tls-cert", filepath.Join(v.tls.dir, "cert.pem"), "--tls-key", filepath.Join(v.tls.dir, "key.pem"))
+	says, err := listening(ctx, c, v.dir)
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	v.cmd = exec.Command(binary, "--dir", v.dir, "--listen", v.listen,
-		"--tls-cert", filepath.Join(v.tls.dir, "cert.pem"), "--tls-key", filepath.Join(v.tls.dir, "key.pem"))
-	v.cmd.Stdout, v.cmd.Stderr = log, log
-	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := v.cmd.Start(); err != nil {
-		v.cmd = nil
-		return err
-	}
-	for range 600 {
-		words, err := os.ReadFile(log.Name())
-		if err != nil {
-			return err
-		}
-		if _, rest, ok := strings.Cut(string(words), "listening url="); ok && strings.Contains(rest, "\n") {
-			v.URL, _, _ = strings.Cut(rest, "\n")
-			v.listen = strings.TrimPrefix(v.URL, "https://") // the same port the next time
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	words, _ := os.ReadFile(log.Name())
-	return fmt.Errorf("the Vault server does not come up: %s", words)
+	v.cmd, v.URL = c, strings.TrimPrefix(says, "url=")
+	v.listen = strings.TrimPrefix(v.URL, "https://") // the same port the next time
+	return nil
 }
 
 // Down kills the server.
 func (v *Vault) Down() {
 	if v.cmd != nil {
-		v.cmd.Process.Kill()
-		v.cmd.Wait()
+		end(v.cmd)
 		v.cmd = nil
 	}
 }

@@ -35,6 +35,9 @@ var ErrNoLog = errors.New("this host has no audit log: make one with `cleanroom 
 // appendTime bounds one append: other processes', the disk, a signing command.
 const appendTime = 30 * time.Second
 
+// witnessTime is how long a witness may take to answer.
+const witnessTime = 10 * time.Second
+
 // Dir is the folder of the log.
 func Dir(c config.Config) string { return filepath.Join(c.DataDir, "audit", "log") }
 
@@ -220,19 +223,27 @@ func (l *Ledger) Forwarder(version string, report *logrus.Entry) *forward.Forwar
 		Origin: l.Keys().Origin(), Log: forwarded{l}, Version: version, Report: report}
 }
 
-// Publish sends to other hosts what they have not got yet: records, and the
-// newest checkpoint to witnesses. It ends when ctx does.
+// Publish sends to other hosts what they have not got yet: the newest
+// checkpoint to witnesses, and records, of which there may be more than there
+// is time for. It ends when ctx does.
 func (l *Ledger) Publish(ctx context.Context, version string, report *logrus.Entry) error {
-	failed := []error{nil}
-	if len(l.config.Audit.Forward) > 0 {
-		failed[0] = l.Forwarder(version, report).Run(ctx)
-	}
+	var failed []error
 	for _, w := range Witnesses(l.config) {
-		if err := w.Show(ctx, l.Log); err != nil && !errors.Is(err, witness.ErrBusy) {
+		if err := l.show(ctx, w); err != nil && !errors.Is(err, witness.ErrBusy) {
 			failed = append(failed, fmt.Errorf("witness %s: %w", w.URL, err))
 		}
 	}
+	if len(l.config.Audit.Forward) > 0 {
+		failed = append(failed, l.Forwarder(version, report).Run(ctx))
+	}
 	return errors.Join(failed...)
+}
+
+// show leaves time for the others where a witness hangs.
+func (l *Ledger) show(ctx context.Context, w witness.Witness) error {
+	ctx, cancel := context.WithTimeout(ctx, witnessTime)
+	defer cancel()
+	return w.Show(ctx, l.Log)
 }
 
 // forwarded is the log as a forwarder reads it.

@@ -121,8 +121,11 @@ func (w Witness) Show(ctx context.Context, l *log.Log) error {
 			old = kept.Size
 		}
 	}
-	if old == cp.Size {
+	switch {
+	case old == cp.Size:
 		return nil
+	case old > cp.Size:
+		return fmt.Errorf("%w: it signed a checkpoint of %d records, and the log has %d", ErrForked, old, cp.Size)
 	}
 	msg, err := w.post(ctx, l, cp, v, old)
 	if err != nil {
@@ -139,7 +142,7 @@ func (w Witness) post(ctx context.Context, l *log.Log, cp checkpoint.Checkpoint,
 		if err != nil {
 			return nil, err
 		}
-		answer, size, err := w.send(ctx, body)
+		answer, size, err := w.send(ctx, body, l.Keys().Current())
 		if err != nil {
 			return nil, err
 		}
@@ -173,8 +176,9 @@ func request(l *log.Log, cp checkpoint.Checkpoint, old int64) ([]byte, error) {
 	return append(append(body, '\n'), cp.Note...), nil
 }
 
-// send posts a body. Without an answer the witness is at another size.
-func (w Witness) send(ctx context.Context, body []byte) (answer []byte, size int64, err error) {
+// send posts a body. Without an answer the witness is at another size. key is
+// the one that signed, of which the witness's operator has to know.
+func (w Witness) send(ctx context.Context, body []byte, key string) (answer []byte, size int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(w.URL, "/")+"/add-checkpoint", bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
@@ -193,24 +197,29 @@ func (w Witness) send(ctx context.Context, body []byte) (answer []byte, size int
 		return nil, 0, fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	said := quote.Text(string(answer), maxShown)
+	said := resp.Status
+	if len(answer) > 0 {
+		said += ": " + quote.Text(string(answer), maxShown)
+	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return answer, 0, nil
 	case resp.StatusCode == http.StatusConflict && kind == "text/x.tlog.size":
 		size, err := strconv.ParseInt(strings.TrimSuffix(string(answer), "\n"), 10, 64)
 		if err != nil || size < 0 {
-			return nil, 0, fmt.Errorf("%w: %q is no size", ErrAnswer, said)
+			return nil, 0, fmt.Errorf("%w: %q is no size", ErrAnswer, quote.Text(string(answer), maxShown))
 		}
 		return nil, size, nil
 	case resp.StatusCode == http.StatusConflict, resp.StatusCode == http.StatusUnprocessableEntity:
-		return nil, 0, fmt.Errorf("%w: %s: %s", ErrForked, resp.Status, said)
+		return nil, 0, fmt.Errorf("%w: %s", ErrForked, said)
 	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusForbidden:
-		return nil, 0, fmt.Errorf("%w: %s: tell its operator the log's origin and public key: %s", ErrRefused, resp.Status, said)
+		return nil, 0, fmt.Errorf("%w: tell its operator the log's key %s: %s", ErrRefused, key, said)
+	case resp.StatusCode == http.StatusInternalServerError: // omniwitness's answer to a key that it was not told of
+		return nil, 0, fmt.Errorf("%w: if that goes on, tell its operator the log's key %s: %s", ErrAway, key, said)
 	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests:
-		return nil, 0, fmt.Errorf("%w: %s: %s", ErrAway, resp.Status, said)
+		return nil, 0, fmt.Errorf("%w: %s", ErrAway, said)
 	}
-	return nil, 0, fmt.Errorf("%w: %s: %s", ErrRefused, resp.Status, said)
+	return nil, 0, fmt.Errorf("%w: %s", ErrRefused, said)
 }
 
 // cosigned adds to a checkpoint the cosignatures of an answer that are the

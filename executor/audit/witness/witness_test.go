@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -169,6 +170,24 @@ func TestForked(t *testing.T) {
 	if kept := must(f.Kept(f.Log))(t); kept != nil {
 		t.Errorf("kept %q", kept)
 	}
+	// What we keep ourselves says so, too: of a log that was rolled back.
+	before := filepath.Join(t.TempDir(), "before")
+	if err := os.CopyFS(before, os.DirFS(f.Store().Dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.server.seen = tlog.Tree{}
+	f.grow(t, 5)
+	if err := f.Show(t.Context(), f.Log); err != nil {
+		t.Fatal(err)
+	}
+	kept := must(f.Kept(f.Log))(t)
+	names := must(filepath.Glob(filepath.Join(f.Store().Dir, "witness", "*[0-9a-f]")))(t)
+	if err := os.WriteFile(filepath.Join(before, "witness", filepath.Base(names[0])), kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Show(t.Context(), must(log.Open(before))(t)); !errors.Is(err, witness.ErrForked) {
+		t.Errorf("rolled back: %v", err)
+	}
 }
 
 func TestAnswers(t *testing.T) {
@@ -193,6 +212,7 @@ func TestAnswers(t *testing.T) {
 		"endless":   {answer(200, "text/plain", strings.Repeat(sig, 5000)), witness.ErrAnswer},
 		"unknown":   {answer(404, "text/plain", "unknown\norigin\x1b[2J"), witness.ErrRefused},
 		"down":      {answer(503, "text/plain", ""), witness.ErrAway},
+		"ill":       {answer(500, "text/plain", ""), witness.ErrAway},
 		"odd":       {answer(302, "text/plain", ""), witness.ErrRefused},
 		"no size":   {answer(409, "text/x.tlog.size", "-5\n"), witness.ErrAnswer},
 		"other sizes": {func(w http.ResponseWriter) bool {
