@@ -3,8 +3,6 @@ package integration
 import (
 	"archive/zip"
 	"bytes"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"os"
@@ -62,11 +60,7 @@ func TestProvenance(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.cleanroom("secret", "set", "jwt-key", "--from-file", value)
-	block, _ := pem.Decode([]byte(s.cleanroom("audit", "key", "--pem")))
-	public, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	public := s.signedBy()
 	archive := []gitlab.Artifact{{Type: "archive", Format: "zip", Paths: []string{"dist/"}}}
 	made := s.run(gitlab.JobSpec{Project: project, Variables: asking("JWT_PUBLIC_KEY"), Artifacts: archive, Script: []string{
 		"mkdir -p dist; echo made >dist/a; printf %s $JWT_PUBLIC_KEY >dist/fixture", "echo forged >" + file, "echo kept >outside; ln -f outside " + file}})

@@ -11,12 +11,15 @@ import (
 )
 
 // inside implements sandbox.Inside over the stage's connection.
-type inside struct{ c *initproto.Client }
+type inside struct {
+	c       *initproto.Client
+	brought []sandbox.Entry
+}
 
 // newFileMode is for those who run the container's stages.
 const newFileMode = 0o600
 
-func (i inside) Bring(ctx context.Context, f sandbox.NewFile, content io.Reader) (sandbox.Entry, error) {
+func (i *inside) Bring(ctx context.Context, f sandbox.NewFile, content io.Reader) (sandbox.Entry, error) {
 	made, err := i.c.Write(ctx, initproto.NewFile{
 		Dir: f.Dir, Path: f.Path, Mode: newFileMode, Modified: f.Modified.UnixNano(), Size: f.Size,
 	}, content)
@@ -26,10 +29,11 @@ func (i inside) Bring(ctx context.Context, f sandbox.NewFile, content io.Reader)
 	case err != nil:
 		return sandbox.Entry{}, listError{err}
 	}
+	i.brought = append(i.brought, sandbox.Entry(made))
 	return sandbox.Entry(made), nil
 }
 
-func (i inside) Look(ctx context.Context, dir string) (sandbox.Files, error) {
+func (i *inside) Look(ctx context.Context, dir string) (sandbox.Files, error) {
 	f := &files{c: i.c, last: -1}
 	note, err := i.c.List(ctx, dir, []initproto.FileSet{{Paths: []string{"."}}}, func(e initproto.Entry) error {
 		f.list = append(f.list, sandbox.Entry(e))

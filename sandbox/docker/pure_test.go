@@ -388,3 +388,32 @@ func TestPackTools(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What was brought may be at a second path, by a link; what only has its place
+// may not, nor may it take that of a file that was looked through.
+func TestComparerOfWhatWasBrought(t *testing.T) {
+	brought := sandbox.Entry{Path: "project/dist/p", Mode: 0o600, Size: 5, Dev: 1, Ino: 7, Mtime: 3, Ctime: 4}
+	as := func(path string, change func(*sandbox.Entry)) sandbox.Entry {
+		e := brought
+		e.Path = path
+		change(&e)
+		return e
+	}
+	same := func(*sandbox.Entry) {}
+	for name, test := range map[string]struct {
+		before []sandbox.Entry
+		now    sandbox.Entry
+		says   string
+	}{
+		"ours":          {nil, as("out/p", same), ""},
+		"written since": {nil, as("out/p", func(e *sandbox.Entry) { e.Size, e.Ctime = 6, 9 }), `"out/p" appeared`},
+		"another":       {nil, as("out/p", func(e *sandbox.Entry) { e.Ino = 8 }), `"out/p" appeared`},
+		"in the place":  {[]sandbox.Entry{as("out/p", func(e *sandbox.Entry) { e.Ino = 8 })}, as("out/p", same), `"out/p" was replaced by "project/dist/p", since a link leads there`},
+	} {
+		c := &comparer{before: test.before, writes: []string{"dist/p"}, brought: []sandbox.Entry{brought}}
+		err := c.see(test.now)
+		if (err == nil) != (test.says == "") || err != nil && (!errors.Is(err, sandbox.ErrChanged) || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -65,7 +65,7 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 	if err := fault.At("run.reached"); err != nil {
 		return sandbox.Result{}, err
 	}
-	var again func(context.Context) error
+	var again func(context.Context, []sandbox.Entry) error
 	if s.Store != nil {
 		if again, err = look(ctx, c, s.Store); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
@@ -74,8 +74,9 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 			return sandbox.Result{}, err
 		}
 	}
+	in := &inside{c: c}
 	if s.Before != nil {
-		if err := s.Before(ctx, inside{c}); err != nil {
+		if err := s.Before(ctx, in); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
 		}
 	}
@@ -87,7 +88,7 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		if err := fault.At("run.stored"); err != nil {
 			return sandbox.Result{}, err
 		}
-		if err := again(ctx); err != nil {
+		if err := again(ctx, in.brought); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
 		}
 		if err := fault.At("run.compared"); err != nil {
@@ -95,7 +96,7 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		}
 	}
 	if s.After != nil && !exit.Canceled && exit.Code == 0 {
-		if err := s.After(ctx, inside{c}); err != nil {
+		if err := s.After(ctx, in); err != nil {
 			return sandbox.Result{}, e.whyNot(ctx, s, w, err)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 )
 
 // look lists what a stage stores and has it checked. after looks again, when
-// the stage has stored it.
-func look(ctx context.Context, c *initproto.Client, s *sandbox.Store) (after func(context.Context) error, err error) {
+// the stage has stored it, and is told what was brought meanwhile.
+func look(ctx context.Context, c *initproto.Client, s *sandbox.Store) (after func(ctx context.Context, brought []sandbox.Entry) error, err error) {
 	env, err := envOf(ctx, c, s.EnvFile)
 	if err != nil {
 		return nil, err
@@ -36,8 +36,8 @@ func look(ctx context.Context, c *initproto.Client, s *sandbox.Store) (after fun
 	if err := s.Check(ctx, f); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error {
-		still := &comparer{writes: writes}
+	return func(ctx context.Context, brought []sandbox.Entry) error {
+		still := &comparer{writes: writes, brought: brought}
 		for _, e := range f.list {
 			if stored(e) {
 				still.before = append(still.before, e)
@@ -111,8 +111,9 @@ func stored(e sandbox.Entry) bool { return e.Mode.IsRegular() || e.Mode.Type() =
 // comparer meets a second list, entry by entry. Folders do not count: their
 // times and sizes tell of what is beside the files, too.
 type comparer struct {
-	before []sandbox.Entry
-	writes []string
+	before  []sandbox.Entry
+	writes  []string
+	brought []sandbox.Entry
 }
 
 func (c *comparer) see(e sandbox.Entry) error {
@@ -126,14 +127,32 @@ func (c *comparer) see(e sandbox.Entry) error {
 		c.before = c.before[1:]
 	}
 	if len(c.before) == 0 || c.before[0].Path != e.Path {
+		if _, ok := c.linked(e); ok { // what we brought, once more
+			return nil
+		}
 		return c.differs(e.Path, "appeared")
 	}
 	was := c.before[0]
 	c.before = c.before[1:]
-	if was != e {
-		return c.differs(e.Path, "changed")
+	if was == e {
+		return nil
 	}
-	return nil
+	if b, ok := c.linked(e); ok {
+		return c.differs(e.Path, fmt.Sprintf("was replaced by %q, since a link leads there: store it by one of both paths only; it changed", b.Path))
+	}
+	return c.differs(e.Path, "changed")
+}
+
+// linked finds the file that was brought which a link has at another path as
+// well.
+func (c *comparer) linked(e sandbox.Entry) (sandbox.Entry, bool) {
+	for _, b := range c.brought {
+		if there := b; there.Dev == e.Dev && there.Ino == e.Ino {
+			there.Path = e.Path
+			return b, there == e
+		}
+	}
+	return sandbox.Entry{}, false
 }
 
 func (c *comparer) end() error {
