@@ -26,7 +26,7 @@ func vouching(t *testing.T) (j *job, log *kept, keys []ed25519.PublicKey, upload
 	j.config.Policy.Rules = append(j.config.Policy.Rules, config.Rule{Name: "fixtures", When: "true", Warn: []string{"tests/**"}})
 	j.config.Audit.ProvenanceFile = "dist/provenance.jsonl"
 	log = &kept{}
-	l, err := ledger.Init(t.Context(), j.config, "ci.test/cleanroom", func(origin, vkey string) ([]byte, error) {
+	l, _, err := ledger.Init(t.Context(), j.config, "ci.test/cleanroom", func(origin, vkey string) ([]byte, error) {
 		return (&Audit{}).Text(record.OfBegun, "audit init", func(r *record.Record) { r.Begun = &record.Begun{Origin: origin, Key: vkey} })
 	})
 	if err == nil {

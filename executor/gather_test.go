@@ -14,6 +14,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/audit/dossier"
 	"cleanroom/executor/audit/match"
+	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/sandbox"
 )
@@ -21,7 +22,7 @@ import (
 // audited is the job's executor, with a log for records.
 func (j *job) audited(log *kept) *Executor {
 	x := j.executor()
-	x.Audit = &Audit{Log: log, Version: "1.2.3"}
+	x.Audit = &Audit{Log: log, Queue: queue.Of(j.config.DataDir), Version: "1.2.3", Report: x.Log}
 	return x
 }
 

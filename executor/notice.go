@@ -18,9 +18,11 @@ import (
 	"time"
 
 	"cleanroom/config"
+	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/policy"
 	"cleanroom/executor/secret/hostkey/durable"
+	"cleanroom/sandbox/fault"
 )
 
 // seen is the configuration and the rules of the newest records of them, as
@@ -29,6 +31,9 @@ type seen struct {
 	Sections map[string]string `json:"sections"`
 	Policy   string            `json:"policy"`
 	Rules    []seenRule        `json:"rules"`
+	// Untold are records of what changed, from before this was written until the
+	// log, or its queue, has them.
+	Untold []queue.Entry `json:"untold,omitempty"`
 }
 
 type seenRule struct{ Name, Hash string }
@@ -69,17 +74,59 @@ func (a *Audit) Notice(ctx context.Context, command string, c config.Config, rul
 	if err != nil {
 		return err
 	}
+	if before, err = a.tell(path, before); err != nil { // what a process left that was killed
+		return err
+	}
+	if now.Untold, err = a.changes(command, before, now); err != nil {
+		return err
+	}
+	if err := now.write(path); err != nil {
+		return err
+	}
+	if err := fault.At("notice.seen"); err != nil {
+		return err
+	}
+	_, err = a.tell(path, now)
+	return err
+}
+
+// changes are records of what is not as it was.
+func (a *Audit) changes(command string, before, now seen) (all []queue.Entry, err error) {
+	add := func(kind record.Kind, fill func(*record.Record)) {
+		r := a.head(kind, command)
+		fill(r)
+		identify(r)
+		e, wrong := a.entry(r)
+		all, err = append(all, e), errors.Join(err, wrong)
+	}
 	if change := configChange(before, now); change != nil {
-		if err := a.Keep(record.OfConfig, command, func(r *record.Record) { r.Config = change }); err != nil {
-			return err
-		}
+		add(record.OfConfig, func(r *record.Record) { r.Config = change })
 	}
 	if change := policyChange(before, now); change != nil {
-		if err := a.Keep(record.OfPolicy, command, func(r *record.Record) { r.Policy = change }); err != nil {
-			return err
+		add(record.OfPolicy, func(r *record.Record) { r.Policy = change })
+	}
+	return all, err
+}
+
+// tell has the log know of what it was not told yet.
+func (a *Audit) tell(path string, s seen) (seen, error) {
+	if len(s.Untold) == 0 {
+		return s, nil
+	}
+	for _, e := range s.Untold {
+		if err := a.keep(e); err != nil {
+			return s, err
 		}
 	}
-	text, err := json.Marshal(now)
+	if err := fault.At("notice.told"); err != nil {
+		return s, err
+	}
+	s.Untold = nil
+	return s, s.write(path)
+}
+
+func (s seen) write(path string) error {
+	text, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}

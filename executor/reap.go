@@ -70,7 +70,7 @@ func (r *Reaper) Reap(ctx context.Context) error {
 		failed = append(failed, r.forgetNotes(journals, rooms), r.byDossier(ctx, journals, rooms))
 	}
 	_, err = Caches(r.Config).Sweep(time.Now())
-	return oneLine(append(failed, err, r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()),
+	return oneLine(append(failed, err, r.Audit.Drain(ctx), r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()),
 		provenance.Forget(r.Config.DataDir, time.Now().Add(-keepProvenance)), fault.At("reap.ended")))
 }
 

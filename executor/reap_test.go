@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cleanroom/executor/audit/record"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
@@ -177,5 +179,32 @@ func TestEvidenceThatIsNotKept(t *testing.T) {
 	}
 	if all, err := Endings(j.config.DataDir, testRoom); err != nil || len(all) != 1 || !all[0].Complete {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// What waits for the log is appended, or its failure said, with no room there.
+func TestReapDrains(t *testing.T) {
+	j := newJob(t, "19.3")
+	log := &kept{err: errors.New("no space")}
+	x := j.audited(log)
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: io.Discard, Audit: x.Audit}
+	n, err := x.Audit.Announce(record.OfSecret, "secret set", false, func(r *record.Record) {
+		r.Secret = &record.Change{Name: "npm", Provider: "store", Action: "set"}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Done(func(r *record.Record) { r.Secret.Version = "2" }); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Reap(t.Context()); !errors.Is(err, log.err) {
+		t.Error(err)
+	}
+	log.err = nil
+	if err := r.Reap(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if one := log.only(t, record.OfSecret); one.Secret.Version != "2" || one.By.UID != os.Getuid() || one.Host.Cleanroom != "1.2.3" {
+		t.Errorf("%+v", one)
 	}
 }

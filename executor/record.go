@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/audit/dossier"
+	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/guard"
@@ -24,7 +27,11 @@ import (
 // Audit is where records of what is done go; a nil one keeps none.
 type Audit struct {
 	Log     dossier.Log
-	Version string // of this program
+	Queue   queue.Queue // where what is no job waits for the log
+	Version string      // of this program
+	// Required: what no record can be kept of is not done.
+	Required bool
+	Report   *logrus.Entry // is told what waits
 	// Checkpoint is the newest one, for jobs' logs; nil: they show none.
 	Checkpoint func() (checkpoint.Checkpoint, error)
 	// Seal signs provenance with the log's key, in which Builder is this host.
@@ -41,28 +48,6 @@ func (a *Audit) head(kind record.Kind, command string) *record.Record {
 		r.By.User = who.Username
 	}
 	return r
-}
-
-// Text is a record of what is no job. What fill says makes its id, together
-// with the time.
-func (a *Audit) Text(kind record.Kind, command string, fill func(*record.Record)) ([]byte, error) {
-	r := a.head(kind, command)
-	fill(r)
-	r.ID = record.MakeID(kind, r.At.UTC().Format(time.RFC3339Nano), strconv.Itoa(os.Getpid()))
-	return r.Encode()
-}
-
-// Keep puts a record of what is no job into the log.
-func (a *Audit) Keep(kind record.Kind, command string, fill func(*record.Record)) error {
-	if a == nil {
-		return nil
-	}
-	text, err := a.Text(kind, command, fill)
-	if err != nil {
-		return err
-	}
-	_, err = a.Log.Append(text)
-	return err
 }
 
 // recordFacts are facts as a record has them: whole, as nothing of them is the

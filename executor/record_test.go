@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"cleanroom/config"
 	"cleanroom/executor/audit/dossier"
+	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/policy"
 	"cleanroom/executor/secret"
@@ -143,9 +147,9 @@ func TestUnmasked(t *testing.T) {
 
 func TestNotice(t *testing.T) {
 	log := &kept{}
-	a := &Audit{Log: log, Version: "1"}
 	c := config.Default()
 	c.DataDir = t.TempDir()
+	a := &Audit{Log: log, Queue: queue.Of(c.DataDir), Version: "1"}
 	c.Secrets = []config.Secret{{Name: "a", Provider: "p"}, {Name: "b", Provider: "p"}}
 	notice := func() []*record.Record {
 		t.Helper()
@@ -208,6 +212,71 @@ func TestNotice(t *testing.T) {
 	}
 }
 
+// asked is a log that says what is in it.
+type asked struct{ *kept }
+
+func (a asked) Size() (int64, error) { return int64(len(a.all)), nil }
+
+func (a asked) Find(id string, from int64) (int64, bool, error) {
+	i := slices.IndexFunc(a.all[from:], func(r *record.Record) bool { return r.ID == id })
+	return from + int64(i), i >= 0, nil
+}
+
+// A change of the configuration is told once, by whoever comes next, when
+// neither log nor queue could be written, or when he who saw it was killed.
+func TestNoticeIsCutShort(t *testing.T) {
+	log := asked{&kept{}}
+	c := config.Default()
+	c.DataDir = t.TempDir()
+	a := &Audit{Log: log, Queue: queue.Of(c.DataDir), Version: "1", Report: logrus.NewEntry(logrus.New())}
+	rules, err := policy.FromConfig(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notice := func() error { return a.Notice(t.Context(), "prepare", c, rules) }
+	if err := notice(); err != nil {
+		t.Fatal(err)
+	}
+	known := len(log.all)
+	c.Limits.Pids = 17
+	log.err = errors.New("no space")
+	if err := os.RemoveAll(a.Queue.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.Queue.Dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := notice(); !errors.Is(err, log.err) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("nothing can be written: %v", err)
+	}
+	seen := filepath.Join(c.DataDir, "audit", "seen.json")
+	untold, err := os.ReadFile(seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(a.Queue.Dir)
+	c.Limits.Pids = 18
+	if err := notice(); err != nil { // the log takes nothing, but the queue does
+		t.Error(err)
+	}
+	log.err = nil
+	if err := errors.Join(a.Drain(t.Context()), notice()); err != nil {
+		t.Error(err)
+	}
+	told := log.all[known:]
+	if len(told) != 2 || told[0].Config == nil || told[1].Config == nil || told[0].Config.After != told[1].Config.Before {
+		t.Fatalf("%s", log.text)
+	}
+	// As if he who told the first of them had been killed then.
+	if err := os.WriteFile(seen, untold, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Limits.Pids = 17
+	if err := notice(); err != nil || len(log.all) != known+2 {
+		t.Errorf("%v: %s", err, log.text)
+	}
+}
+
 // Every text that may hold a password is left out of what is hashed, also when
 // somebody adds one to the configuration.
 func TestWithoutPasswords(t *testing.T) {
@@ -224,18 +293,5 @@ func TestWithoutPasswords(t *testing.T) {
 	}
 	if !strings.Contains(c.Secrets[0].Deliver[0].Value, password) || c.Providers[0].Exec.Env == nil {
 		t.Error("the configuration itself was changed")
-	}
-}
-
-func TestKeep(t *testing.T) {
-	log := &kept{}
-	a := &Audit{Log: log, Version: "1"}
-	if err := a.Keep(record.OfSecret, "secret rotate", func(r *record.Record) {
-		r.Secret = &record.Change{Name: "npm", Provider: "store", Action: "rotated", Version: "2"}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if r := log.only(t, record.OfSecret); r.Secret.Version != "2" || r.By.UID != os.Getuid() || r.Host.Cleanroom != "1" {
-		t.Errorf("%+v", r)
 	}
 }

@@ -121,11 +121,9 @@ func atPoints(t *testing.T, how string, most int) {
 	s := installFaulty(t, rig.RunnerOptions{Config: faultConfig, Concurrent: 3})
 	type task struct{ command, point string }
 	var tasks []task
-	for command, points := range fault.Points {
-		for _, point := range points {
-			if command != "reap" {
-				tasks = append(tasks, task{command, point})
-			}
+	for _, command := range []string{"config", "prepare", "run", "cleanup"} { // what others reach is tested beside them
+		for _, point := range fault.Points[command] {
+			tasks = append(tasks, task{command, point})
 		}
 	}
 	slices.SortFunc(tasks, func(a, b task) int { return strings.Compare(a.point, b.point) })

@@ -24,7 +24,9 @@ func auditInit(g *globals) *cobra.Command {
 		Long: "Make the audit log, in data_dir/audit. From then on each job has its record there. The key that signs the log is\n" +
 			"a new file of mode 0600 beside it, or is behind audit.sign_command (a TPM, an HSM, a cloud's KMS).\n\n" +
 			"The public key is printed: keep it off this host. Who has it can verify the log, and each record of it, without\n" +
-			"believing the host. The origin is the log's name, for good; it should be one that no other log has.",
+			"believing the host. The origin is the log's name, for good; it should be one that no other log has.\n\n" +
+			"What was cut short is finished by calling it again. Where there is a log, its first public key is printed, and\n" +
+			"nothing is changed.",
 		Example: "  cleanroom audit init\n  cleanroom audit init --origin ci.example.com/runner-7 | ssh auditor 'cat > runner-7.key'",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := g.load()
@@ -33,7 +35,10 @@ func auditInit(g *globals) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), signTime)
 			defer cancel()
-			l, err := ledger.Init(ctx, cfg, origin, func(origin, vkey string) ([]byte, error) {
+			if !c.Flags().Changed("origin") {
+				origin = ""
+			}
+			l, made, err := ledger.Init(ctx, cfg, origin, func(origin, vkey string) ([]byte, error) {
 				return (&executor.Audit{Version: version}).Text(record.OfBegun, "audit init", func(r *record.Record) {
 					r.Begun = &record.Begun{Origin: origin, Key: vkey}
 				})
@@ -41,9 +46,18 @@ func auditInit(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.ErrOrStderr(), "audit log %s begins in %s; keep its public key off this host:\n", l.Keys().Origin(), ledger.Dir(cfg))
-			fmt.Fprintln(c.OutOrStdout(), l.Keys().First)
-			return nil
+			if made {
+				fmt.Fprintf(c.ErrOrStderr(), "audit log %s begins in %s; keep its public key off this host:\n", l.Keys().Origin(), ledger.Dir(cfg))
+			} else {
+				fmt.Fprintf(c.ErrOrStderr(), "audit log %s is in %s already, and stays as it is; keep its public key off this host:\n", l.Keys().Origin(), ledger.Dir(cfg))
+			}
+			if _, err := fmt.Fprintln(c.OutOrStdout(), l.Keys().First); err != nil {
+				return err
+			}
+			if !made {
+				return nil
+			}
+			return l.Drain(ctx) // what was done where a log is required, before there was one
 		},
 	}
 	c.Flags().StringVar(&origin, "origin", ledger.DefaultOrigin(), "name of the log")
@@ -57,7 +71,7 @@ func auditRotate(g *globals) *cobra.Command {
 		Use: "rotate-key", Short: "Have the audit log signed by another key from now on", Args: cobra.NoArgs,
 		Long: "Have the audit log signed by a new key: a new file, or, with audit.sign_command, the one that this command has.\n" +
 			"The change is a record of the log and is signed by both keys, so that whoever has the first public key can still\n" +
-			"verify everything. A file's old private key is destroyed.\n\n" +
+			"verify everything. A file's old private key is destroyed. What was cut short is finished by calling it again.\n\n" +
 			"Where a command had the old key, name it: it is asked once more.",
 		Example: "  cleanroom audit rotate-key\n" +
 			"  cleanroom audit rotate-key --old-command /usr/local/bin/kms-sign --old-command key-1 --old-public-key 'MCowBQ...'",
@@ -73,17 +87,19 @@ func auditRotate(g *globals) *cobra.Command {
 			old.Audit.SignCommand, old.Audit.PublicKey = oldCommand, oldPublic
 			ctx, cancel := context.WithTimeout(c.Context(), signTime)
 			defer cancel()
-			after, err := l.Rotate(ctx, old, func(before, after, where string) ([]byte, error) {
+			return l.Rotate(ctx, old, func(before, after, where string) ([]byte, error) {
 				return (&executor.Audit{Version: version}).Text(record.OfKey, "audit rotate-key", func(r *record.Record) {
 					r.Key = &record.Key{Before: before, After: after, Signer: where}
 				})
-			})
-			if err != nil {
+			}, func(after string, late bool) error {
+				words := "the audit log is signed by a new key, which the old one vouches for:"
+				if late {
+					words = "a rotation that was cut short is finished, and no other was begun; this is the key it was to, which the old one vouches for:"
+				}
+				fmt.Fprintln(c.ErrOrStderr(), words)
+				_, err := fmt.Fprintln(c.OutOrStdout(), after)
 				return err
-			}
-			fmt.Fprintln(c.ErrOrStderr(), "the audit log is signed by a new key, which the old one vouches for:")
-			fmt.Fprintln(c.OutOrStdout(), after)
-			return nil
+			})
 		},
 	}
 	c.Flags().StringArrayVar(&oldCommand, "old-command", nil, "program that has the old key, then each of its arguments (repeated)")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -12,8 +11,10 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor"
+	"cleanroom/executor/audit/dossier"
 	"cleanroom/executor/audit/forward"
 	"cleanroom/executor/audit/ledger"
+	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/report"
 )
@@ -28,7 +29,8 @@ func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit,
 	case err != nil:
 		return nil, err
 	}
-	a := &executor.Audit{Log: l, Version: version, Checkpoint: l.Checkpoint, Seal: l.Seal, Builder: l.Builder()}
+	a := keeper(c, l, report)
+	a.Checkpoint, a.Seal, a.Builder = l.Checkpoint, l.Seal, l.Builder()
 	if len(c.Audit.Forward) > 0 {
 		a.Log = forwarding{l, func() {
 			if err := g.forwardBeside(); err != nil {
@@ -39,11 +41,26 @@ func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit,
 	return a, nil
 }
 
+// keeper is audit with no more than what keeps records.
+func keeper(c config.Config, l dossier.Log, report *logrus.Entry) *executor.Audit {
+	return &executor.Audit{Log: l, Queue: queue.Of(c.DataDir), Version: version, Required: c.Audit.Required, Report: report}
+}
+
 // noLog is a log that cannot be used: what has to be in it before a room is off
-// the books keeps it there.
+// the books keeps it there, and what an admin did waits.
 type noLog struct{ error }
 
 func (n noLog) Append([]byte) (int64, error) { return 0, n.error }
+
+// books is audit for what is done whether or not the log can be used. The error
+// says why it cannot.
+func (g *globals) books(c config.Config, report *logrus.Entry) (*executor.Audit, error) {
+	a, err := g.audit(c, report)
+	if err != nil {
+		a = keeper(c, noLog{err}, report)
+	}
+	return a, err
+}
 
 // forwarding is a log of which each new record is sent on.
 type forwarding struct {
@@ -71,16 +88,11 @@ func (g *globals) forwardBeside() error {
 	return forward.Detach(self, args, os.Environ())
 }
 
-// tell puts a record of what an admin did into the log, if there is one.
-func (g *globals) tell(c *cobra.Command, cfg config.Config, kind record.Kind, fill func(*record.Record)) error {
-	a, err := g.audit(cfg, logrus.NewEntry(logrus.StandardLogger()))
-	if err == nil {
-		err = a.Keep(kind, c.CommandPath()[len("cleanroom "):], fill)
-	}
-	if err != nil {
-		return fmt.Errorf("it is done, but the audit log does not know of it: %w", err)
-	}
-	return nil
+// announce writes down what an admin is about to change, if there is a log;
+// must: it is done also where that fails.
+func (g *globals) announce(c *cobra.Command, cfg config.Config, kind record.Kind, must bool, fill func(*record.Record)) (*executor.Announced, error) {
+	a, _ := g.books(cfg, logrus.NewEntry(logrus.StandardLogger())) // why the log cannot be used is said when it is told
+	return a.Announce(kind, c.CommandPath()[len("cleanroom "):], must, fill)
 }
 
 // openLedger is the log that a command reads.
@@ -99,7 +111,7 @@ const publishTime = time.Minute
 // publish sends what other hosts have not got yet of the log, if there is one.
 func publish(ctx context.Context, cfg config.Config, report *logrus.Entry) error {
 	l, err := ledger.Open(cfg)
-	if errors.Is(err, ledger.ErrNoLog) {
+	if errors.Is(err, ledger.ErrNoLog) && !cfg.Audit.Required {
 		return nil
 	}
 	if err != nil {

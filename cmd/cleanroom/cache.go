@@ -118,8 +118,16 @@ func cacheWipe(g *globals) *cobra.Command {
 				return err
 			}
 			listed, _ := executor.Caches(cfg).List()
+			told, err := g.announce(c, cfg, record.OfCache, true, func(r *record.Record) { r.Cache = wiped(project, listed) })
+			if err != nil {
+				return err
+			}
 			count, bytes, err := executor.Caches(cfg).Wipe(project)
-			err = errors.Join(err, g.tellWiped(c, cfg, project, listed, err))
+			if count == 0 && err == nil {
+				err = told.Undone()
+			} else {
+				err = errors.Join(err, told.Done(leftOver(err)))
+			}
 			switch {
 			case count > 0:
 				fmt.Fprintf(c.OutOrStdout(), "wiped %d %s, %s\n", count, word(count == 1, "cache", "caches"), sizes.BytesSize(float64(bytes)))
@@ -136,21 +144,24 @@ func cacheWipe(g *globals) *cobra.Command {
 	return c
 }
 
-// tellWiped has the audit log know which caches an admin wiped.
-func (g *globals) tellWiped(c *cobra.Command, cfg config.Config, project string, before []cache.Info, wrong error) error {
+// wiped are the caches that a wipe is about.
+func wiped(project string, listed []cache.Info) *record.Cache {
 	told := &record.Cache{}
-	for _, e := range before {
+	for _, e := range listed {
 		if project == "" || isProject(e, project) {
 			told.Caches = append(told.Caches, fmt.Sprintf("%s: %s (%s)", cmp.Or(e.Project, strconv.FormatInt(e.ProjectID, 10)), e.Key, e.Protection()))
 		}
 	}
-	if wrong != nil {
-		told.Left = []record.Item{{Kind: "cache", Name: "some of these", Why: wrong.Error()}}
+	return told
+}
+
+// leftOver says in a record that not all was wiped, if so.
+func leftOver(wrong error) func(*record.Record) {
+	return func(r *record.Record) {
+		if wrong != nil {
+			r.Cache.Left = []record.Item{{Kind: "cache", Name: "some of these", Why: wrong.Error()}}
+		}
 	}
-	if len(told.Caches) == 0 && wrong == nil {
-		return nil
-	}
-	return g.tell(c, cfg, record.OfCache, func(r *record.Record) { r.Cache = told })
 }
 
 // projectFlag is --project, of which shells complete the projects that have

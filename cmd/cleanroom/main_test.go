@@ -48,7 +48,7 @@ func (b builder) Run() int {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(builder{m}, map[string]func(){"cleanroom": main})
+	testscript.Main(builder{m}, map[string]func(){"cleanroom": main, "sign": sign})
 }
 
 func TestScripts(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/config"
+	"cleanroom/executor"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/secret/store"
 )
@@ -111,11 +112,11 @@ func (s *stores) list() ([]store.Info, error) {
 	return st.List()
 }
 
-// tell has the audit log know of a change of a secret; version 0 is none.
-func (s *stores) tell(c *cobra.Command, action, name string, version int) error {
+// announce writes down a change of a secret before it is made.
+func (s *stores) announce(c *cobra.Command, action, name string, must bool) (*executor.Announced, error) {
 	cfg, err := s.load()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	change := &record.Change{Name: name, Provider: s.name, Action: action}
 	if all := storesOf(cfg); change.Provider == "" && len(all) > 0 { // of one file, whatever it is called
@@ -124,10 +125,16 @@ func (s *stores) tell(c *cobra.Command, action, name string, version int) error 
 	if change.Provider == "" {
 		change.Provider = "store"
 	}
-	if version > 0 {
-		change.Version = strconv.Itoa(version)
+	return s.globals.announce(c, cfg, record.OfSecret, must, func(r *record.Record) { r.Secret = change })
+}
+
+// ofVersion says which version a change made; 0 is none.
+func ofVersion(version int) func(*record.Record) {
+	return func(r *record.Record) {
+		if version > 0 {
+			r.Secret.Version = strconv.Itoa(version)
+		}
 	}
-	return s.globals.tell(c, cfg, record.OfSecret, func(r *record.Record) { r.Secret = change })
 }
 
 // interruptible ends what a command started when the command is told to end.
@@ -185,13 +192,18 @@ func secretRotate(s *stores) *cobra.Command {
 			defer stop()
 			var failed []error // one that fails is no reason to leave the others
 			for _, name := range names {
-				number, err := st.Rotate(ctx, name)
+				told, err := s.announce(c, "rotated", name, false)
 				if err != nil {
 					failed = append(failed, err)
 					continue
 				}
+				number, err := st.Rotate(ctx, name)
+				if err != nil {
+					failed = append(failed, err, told.Undone())
+					continue
+				}
 				fmt.Fprintf(c.OutOrStdout(), "%s: version %d is current\n", name, number)
-				failed = append(failed, s.tell(c, "rotated", name, number))
+				failed = append(failed, told.Done(ofVersion(number)))
 			}
 			return errors.Join(failed...)
 		},
@@ -222,13 +234,22 @@ func secretRemove(s *stores) *cobra.Command {
 			}
 			ctx, stop := interruptible(c)
 			defer stop()
-			if err := st.Remove(ctx, names...); err != nil {
-				return err
+			told := make([]*executor.Announced, len(names))
+			for i, name := range names { // whether or not there is a record, a secret that is known to others must go
+				if told[i], err = s.announce(c, "removed", name, true); err != nil {
+					return err
+				}
 			}
 			var failed []error
-			for _, name := range names {
+			if err := st.Remove(ctx, names...); err != nil {
+				for _, one := range told {
+					failed = append(failed, one.Undone())
+				}
+				return errors.Join(append(failed, err)...)
+			}
+			for i, name := range names {
 				fmt.Fprintf(c.OutOrStdout(), "%s: removed\n", name)
-				failed = append(failed, s.tell(c, "removed", name, 0))
+				failed = append(failed, told[i].Done(ofVersion(0)))
 			}
 			return errors.Join(failed...)
 		},

@@ -134,9 +134,13 @@ func (s *stores) set(c *cobra.Command, name string, o *setFlags) error {
 	case change.Generator == nil && change.Rotate == nil && change.Grace == nil || o.fields:
 		return fmt.Errorf("%s has a generator: `cleanroom secret rotate %s` makes a new value, --from-file - takes yours", name, name)
 	}
-	number, err := st.Set(ctx, name, change)
+	told, err := s.announce(c, "set", name, false)
 	if err != nil {
 		return err
+	}
+	number, err := st.Set(ctx, name, change)
+	if err != nil {
+		return errors.Join(err, told.Undone())
 	}
 	switch {
 	case number > 0:
@@ -146,7 +150,7 @@ func (s *stores) set(c *cobra.Command, name string, o *setFlags) error {
 	default:
 		fmt.Fprintf(c.OutOrStdout(), "%s: changed\n", name)
 	}
-	return s.tell(c, "set", name, number)
+	return told.Done(ofVersion(number))
 }
 
 // change is what the flags say, but for the value.

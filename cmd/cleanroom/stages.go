@@ -109,7 +109,7 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 			return failed(c.Context(), x, name, args, err)
 		}
 		wrong = errors.Join(wrong, err) // the room is wiped, and stays on the books
-		x.Audit = &executor.Audit{Log: noLog{err}, Version: version}
+		x.Audit = keeper(cfg, noLog{err}, x.Log)
 	}
 	if x.Audit != nil && cfg.Audit.Provenance {
 		x.Attest = x.Vouch

@@ -18,7 +18,7 @@
 package fault
 
 // Points are all names that At is called with, by the command that reaches
-// them.
+// them, or reaches them first.
 var Points = map[string][]string{
 	"config": {"config.named", "config.answered"},
 	"prepare": {
@@ -36,7 +36,12 @@ var Points = map[string][]string{
 	"cleanup": {
 		"cleanup.begun", "end.begun", "end.over.noted", "end.lease.revoked", "end.lease.ended",
 		"wipe.found", "wipe.containers.gone", "wipe.removed", "wipe.forgotten",
-		"end.wiped", "end.seal.gone", "end.note.gone", "end.evidence.kept", "end.recorded", "end.closed",
+		"end.wiped", "end.seal.gone", "end.note.gone", "end.evidence.kept",
+		"append.begun", "append.written", "append.decided", "append.renamed", "end.recorded", "end.closed",
 	},
-	"reap": {"reap.begun", "reap.found", "end.runner.gone", "reap.ended"},
+	"reap":         {"reap.begun", "reap.found", "end.runner.gone", "reap.ended"},
+	"audit init":   {"key.made", "init.ready", "init.journalled", "init.published"},
+	"rotate-key":   {"rotate.noted", "append.key.known", "rotate.decided", "key.placed", "rotate.settled", "rotate.said"},
+	"an admin":     {"queue.drafted", "change.made", "queue.kept", "queue.appended"},
+	"a new policy": {"notice.seen", "notice.told"},
 }

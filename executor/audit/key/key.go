@@ -22,12 +22,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/secret/hostkey/durable"
+	"cleanroom/sandbox/fault"
 )
 
 // Errors.
@@ -130,9 +132,19 @@ func Load(path string) (*Signer, error) {
 	return s, nil
 }
 
+// Lock is for who makes a key or has one follow another: it takes the key
+// file from others that do. It makes the folder if it must.
+func Lock(ctx context.Context, path string) (*durable.Held, error) {
+	if err := durable.Folder(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return durable.Lock(ctx, path+".lock")
+}
+
 // Current reads the key file that has the private half of vkey. If it is the
 // one beside it with Next at its end, a change of the key was cut short after
-// the log knew of it: that file takes the other's place.
+// the log knew of it: that file takes the other's place, unless somebody is
+// about to put it there.
 func Current(path, vkey string) (*Signer, error) {
 	s, err := Load(path)
 	if err == nil && s.vkey == vkey {
@@ -141,22 +153,57 @@ func Current(path, vkey string) (*Signer, error) {
 	next, nextErr := Load(path + Next)
 	switch {
 	case nextErr == nil && next.vkey == vkey:
-		return next, Promote(path)
+		held, err := durable.Try(path + ".lock")
+		if errors.Is(err, durable.ErrHeld) {
+			return next, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return next, errors.Join(promote(path, vkey), held.Unlock())
 	case err != nil:
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: %s has the private half of %s, but the log's key is %s", ErrKey, path, s.vkey, vkey)
 }
 
-// Promote puts the key that follows in the place of the old one, whose
-// private half is gone then.
-func Promote(path string) error {
+// Follow makes the key files those that the log's keys want, whose newest is
+// vkey: the file beside takes the other's place if it is that one's, and what
+// has the private half of a key from before is destroyed. The caller has Lock.
+func Follow(path string, c *Chain) error {
+	if err := promote(path, c.Current()); err != nil {
+		return err
+	}
+	for _, one := range []string{path, path + Next} {
+		s, err := Load(one)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrKey) || err == nil && (s.vkey == c.Current() || !slices.Contains(c.All(), s.vkey)) {
+			continue
+		}
+		if err == nil {
+			err = os.Remove(one)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promote puts the key that follows, if it is vkey's, in the place of the old
+// one, whose private half is gone then.
+func promote(path, vkey string) error {
 	text, err := durable.Read(path+Next, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer clear(text)
-	if err := durable.Write(path, text); err != nil {
+	if next, err := parse(strings.TrimSuffix(string(text), "\n")); err != nil || next.vkey != vkey {
+		return err
+	}
+	if err := errors.Join(durable.Write(path, text), fault.At("key.placed")); err != nil {
 		return err
 	}
 	return os.Remove(path + Next)

@@ -189,6 +189,74 @@ func TestCommandFails(t *testing.T) {
 	}
 }
 
+// A key that is to follow takes the old one's place when the log knows of it,
+// unless somebody is about to put it there; the old ones go, and no other.
+func TestFollow(t *testing.T) {
+	first, path := create(t)
+	second, err := key.Create(path+key.Next, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := key.NewChain(first.VKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(want string) {
+		t.Helper()
+		found, err := os.ReadDir(filepath.Dir(path))
+		var is []string
+		for _, one := range found {
+			is = append(is, one.Name())
+		}
+		if err != nil || fmt.Sprint(is) != want {
+			t.Errorf("%v, %v; want %s", is, err, want)
+		}
+	}
+	held, err := key.Lock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := key.Follow(path, chain); err != nil { // the log does not know of it
+		t.Error(err)
+	}
+	names("[audit.key audit.key.lock audit.key.next]")
+	if s, err := key.Current(path, second.VKey()); err != nil || s.VKey() != second.VKey() {
+		t.Error(err)
+	}
+	names("[audit.key audit.key.lock audit.key.next]")
+	if err := held.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := key.Current(path, second.VKey()); err != nil || s.VKey() != second.VKey() {
+		t.Error(err)
+	}
+	names("[audit.key audit.key.lock]")
+	follow := func(from, to *key.Signer, size int64) {
+		t.Helper()
+		change, err := key.SignChange(tlog.Tree{N: size}, from, to)
+		if err = errors.Join(err, chain.Append(change.Note)); err == nil {
+			err = key.Follow(path, chain)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	follow(first, second, 1)
+	if s, err := key.Load(path); err != nil || s.VKey() != second.VKey() {
+		t.Error(err)
+	}
+	command, _ := create(t)
+	follow(second, command, 2)
+	names("[audit.key.lock]")
+	if _, err := key.Create(path, origin); err != nil { // of another log, for all we know
+		t.Fatal(err)
+	}
+	if err := key.Follow(path, chain); err != nil {
+		t.Error(err)
+	}
+	names("[audit.key audit.key.lock]")
+}
+
 func TestChain(t *testing.T) {
 	var signers []*key.Signer
 	for range 4 {

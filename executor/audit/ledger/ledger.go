@@ -12,9 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -24,6 +22,7 @@ import (
 	"cleanroom/executor/audit/forward"
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/log"
+	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/tree"
 	"cleanroom/executor/audit/witness"
@@ -61,52 +60,6 @@ func Open(c config.Config) (*Ledger, error) {
 	return &Ledger{l, c}, nil
 }
 
-// DefaultOrigin names this host's log, where the admin does not.
-func DefaultOrigin() string {
-	name, err := os.Hostname()
-	if err != nil || name == "" {
-		name = "localhost"
-	}
-	return strings.ToLower(name) + "/cleanroom"
-}
-
-// Init makes the log and, unless a command has it, its key. begun makes the
-// log's first record.
-func Init(ctx context.Context, c config.Config, origin string, begun func(origin, vkey string) ([]byte, error)) (*Ledger, error) {
-	if _, err := Open(c); !errors.Is(err, ErrNoLog) {
-		return nil, errors.Join(fmt.Errorf("%w: in %s", tree.ErrExists, Dir(c)), err)
-	}
-	signer, err := newSigner(ctx, c, keyFile(c), origin)
-	if errors.Is(err, key.ErrExists) { // an init that was cut short
-		signer, err = key.Load(keyFile(c))
-		if err == nil && signer.Name() != origin {
-			return nil, fmt.Errorf("%w: the key in %s is for %s: give --origin %[3]s, or move the key away", key.ErrExists, keyFile(c), signer.Name())
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	made, err := log.Init(ctx, Dir(c), signer)
-	if err != nil {
-		return nil, err
-	}
-	first, err := begun(origin, signer.VKey())
-	if err != nil {
-		return nil, err
-	}
-	l := &Ledger{made, c}
-	_, err = l.Append(first)
-	return l, err
-}
-
-// newSigner is a new key in a file, or the one that the command has now.
-func newSigner(ctx context.Context, c config.Config, file, origin string) (*key.Signer, error) {
-	if len(c.Audit.SignCommand) == 0 {
-		return key.Create(file, origin)
-	}
-	return command(c).Signer(ctx, origin)
-}
-
 func command(c config.Config) key.Command {
 	return key.Command{Argv: c.Audit.SignCommand, Public: c.Audit.PublicKey}
 }
@@ -119,8 +72,27 @@ func (l *Ledger) source(ctx context.Context) key.Source {
 	return command(l.config).Source(ctx)
 }
 
-// Append adds a record. It is dossier.Log's.
+// Append adds a record, after those that wait in the queue. It is
+// dossier.Log's.
 func (l *Ledger) Append(text []byte) (index int64, err error) {
+	// What is wrong with the queue itself, reap says.
+	if err := l.queue().TryDrain(direct{l}); errors.Is(err, queue.ErrLog) {
+		return 0, err
+	}
+	return l.add(text)
+}
+
+func (l *Ledger) queue() queue.Queue { return queue.Of(l.config.DataDir) }
+
+// Drain appends what waits in the queue.
+func (l *Ledger) Drain(ctx context.Context) error { return l.queue().Drain(ctx, direct{l}) }
+
+// direct is the log for the queue.
+type direct struct{ *Ledger }
+
+func (d direct) Append(text []byte) (int64, error) { return d.add(text) }
+
+func (l *Ledger) add(text []byte) (index int64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTime)
 	defer cancel()
 	done, err := l.Log.Append(ctx, l.source(ctx), text)
@@ -128,36 +100,6 @@ func (l *Ledger) Append(text []byte) (index int64, err error) {
 		return 0, fmt.Errorf("audit log: %w", err)
 	}
 	return done.Index, nil
-}
-
-// Rotate has another key sign from now on: a new one, or the one that the
-// signing command has now. told makes the record that says so. The old key is
-// needed once more: the file's, or, when the log moves from a command to
-// another one, that of old.
-func (l *Ledger) Rotate(ctx context.Context, old config.Config, told func(before, after, where string) ([]byte, error)) (after string, err error) {
-	c := l.config
-	where, next := "file", keyFile(c)+key.Next
-	if len(c.Audit.SignCommand) > 0 {
-		where = "command"
-	}
-	signer, err := newSigner(ctx, c, next, l.Keys().Origin())
-	if errors.Is(err, key.ErrExists) { // a rotation that was cut short before the log knew
-		signer, err = key.Load(next)
-	}
-	if err != nil {
-		return "", err
-	}
-	text, err := told(l.Keys().Current(), signer.VKey(), where)
-	if err != nil {
-		return "", err
-	}
-	if _, err := l.Log.Rotate(ctx, (&Ledger{l.Log, old}).source(ctx), signer, text); err != nil {
-		return "", fmt.Errorf("audit log: %w", err)
-	}
-	if where == "file" {
-		return signer.VKey(), key.Promote(keyFile(c))
-	}
-	return signer.VKey(), nil
 }
 
 // Size is how many records there are.

@@ -26,6 +26,7 @@ import (
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/tree"
 	"cleanroom/executor/secret/hostkey/durable"
+	"cleanroom/sandbox/fault"
 )
 
 // maxKeys bounds the file of the keys, in bytes.
@@ -39,24 +40,24 @@ type Log struct {
 }
 
 // Init makes a log in a folder that has none (tree.ErrExists), for the origin
-// and key of the signer.
-func Init(ctx context.Context, dir string, signer *key.Signer) (*Log, error) {
+// and key of the signer. It begins with these records: no writer sees it
+// without them.
+func Init(ctx context.Context, dir string, signer *key.Signer, records ...[]byte) (*Log, error) {
 	chain, err := key.NewChain(signer.VKey())
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{store: tree.Store{Dir: dir}, keys: chain}
-	root, err := tlog.TreeHash(0, nil)
-	if err != nil {
+	if err := l.store.Init(ctx, records, func() error { return l.saveKeys(chain) }, func(t tlog.Tree) ([]byte, error) {
+		cp, err := checkpoint.Sign(chain.Origin(), t, signer)
+		return cp.Note, err
+	}); err != nil {
 		return nil, err
 	}
-	return l, l.store.Init(ctx, func() ([]byte, error) {
-		cp, err := checkpoint.Sign(chain.Origin(), tlog.Tree{Hash: root}, signer)
-		if err != nil {
-			return nil, err
-		}
-		return cp.Note, l.saveKeys(chain)
-	})
+	if err := fault.At("init.published"); err != nil {
+		return nil, err
+	}
+	return l, l.Finish(ctx)
 }
 
 // Open opens the log in a folder, for reading and appending. It changes

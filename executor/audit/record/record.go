@@ -35,7 +35,7 @@ type Record struct {
 	Version int       `json:"version"`
 	Kind    Kind      `json:"kind"`
 	ID      string    `json:"id" max:"32"` // MakeID; the same thing told twice has the same
-	At      time.Time `json:"at"`          // when it was written
+	At      time.Time `json:"at"`          // when it was written, or done
 	Host    Host      `json:"host"`
 	By      By        `json:"by"`
 

@@ -43,7 +43,7 @@ func newStore(t testing.TB, dir string) fixture {
 	}
 	root, _ := tlog.TreeHash(0, nil)
 	msg, _, _ := f.sign(tlog.Tree{Hash: root})
-	if err := f.Init(t.Context(), func() ([]byte, error) { return msg, nil }); err != nil {
+	if err := f.Init(t.Context(), nil, func() error { return nil }, func(tlog.Tree) ([]byte, error) { return msg, nil }); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -216,7 +216,7 @@ func TestNoLog(t *testing.T) {
 	f := newStore(t, t.TempDir())
 	f.must(record(0))
 	for range 2 {
-		if err := f.Init(t.Context(), nil); !errors.Is(err, ErrExists) {
+		if err := f.Init(t.Context(), nil, nil, nil); !errors.Is(err, ErrExists) {
 			t.Error(err)
 		}
 		os.Remove(f.CheckpointPath()) // nor over records without a checkpoint

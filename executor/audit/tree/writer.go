@@ -14,6 +14,7 @@ import (
 	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/audit/tree/journal"
 	"cleanroom/executor/secret/hostkey/durable"
+	"cleanroom/sandbox/fault"
 )
 
 // Errors of writing.
@@ -51,9 +52,12 @@ func (w *Writer) Tree() tlog.Tree { return w.tree }
 // Close lets others append.
 func (w *Writer) Close() error { return errors.Join(w.j.Close(), w.lock.Unlock()) }
 
-// Init makes the folder of a log. first writes what a log needs before it has
-// a checkpoint, which it gives. ErrExists.
-func (s Store) Init(ctx context.Context, first func() (msg []byte, err error)) error {
+// Init makes the folder of a log, which begins with these records, if any.
+// ready writes what a log needs before it has a checkpoint; sign gives that of
+// a tree. Once there is a log, the records are decided: Init was cut short
+// before, and then can be called again, or the next writer finishes it.
+// ErrExists.
+func (s Store) Init(ctx context.Context, records [][]byte, ready func() error, sign func(tlog.Tree) (msg []byte, err error)) error {
 	if err := durable.Folder(s.Dir); err != nil {
 		return err
 	}
@@ -69,23 +73,66 @@ func (s Store) Init(ctx context.Context, first func() (msg []byte, err error)) e
 	if _, err := os.Lstat(filepath.Join(s.Dir, "tile")); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, fmt.Errorf("%w in %s, without its checkpoint: move the folder away", ErrExists, s.Dir))
 	}
-	msg, err := first()
+	root, err := tlog.TreeHash(0, nil)
 	if err != nil {
+		return err
+	}
+	empty, err := sign(tlog.Tree{Hash: root})
+	if err != nil {
+		return err
+	}
+	frame, err := s.first(records, root, sign)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(ready(), fault.At("init.ready")); err != nil {
 		return full(err)
 	}
+	if err := s.initJournal(frame); err != nil {
+		return full(err)
+	}
+	if err := fault.At("init.journalled"); err != nil {
+		return err
+	}
+	return full(durable.Write(s.CheckpointPath(), empty))
+}
+
+// first is the frame of the records with which a log begins; empty: of none.
+func (s Store) first(records [][]byte, root tlog.Hash, sign func(tlog.Tree) ([]byte, error)) ([]byte, error) {
+	if len(records) == 0 {
+		return nil, nil
+	}
+	data, err := pack(records)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.plan(0, &root, 0, data, len(records))
+	if err != nil {
+		return nil, err
+	}
+	f := &journal.Frame{Bundle: p.bundle, Count: len(records), Records: data}
+	if f.Note, err = sign(p.tree); err != nil {
+		return nil, err
+	}
+	return f.Encode(), nil
+}
+
+// initJournal makes the journal of a new log. Its header says that there is
+// something to finish if there is a frame.
+func (s Store) initJournal(frame []byte) error {
 	// One that is there is another log's, or of an Init that was cut short.
 	if err := os.Remove(journal.Path(s.Dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	j, err := journal.Open(s.Dir)
 	if err != nil {
-		return full(err)
-	}
-	defer j.Close()
-	if err := j.Write(nil, 0, journal.Header{Boot: boot(), End: journal.Block}); err != nil {
 		return err
 	}
-	return full(durable.Write(s.CheckpointPath(), msg))
+	h := journal.Header{Boot: boot(), End: journal.Block}
+	if len(frame) > 0 {
+		h.Boot = ""
+	}
+	return errors.Join(j.Write(frame, journal.Block, h), j.Close())
 }
 
 // Stale tells whether a crash left something to finish, at the price of a few
@@ -305,11 +352,14 @@ func (w *Writer) commit(f *journal.Frame, pieces []piece) (done []written, err e
 	if err == nil {
 		_, err = out.Write(f.Note)
 	}
-	if err = errors.Join(err, out.Close()); err != nil {
+	if err = errors.Join(err, out.Close(), fault.At("append.begun")); err != nil {
 		return nil, err
 	}
 	if done, err = w.s.write(pieces); err != nil {
 		return nil, err // taken back by write
+	}
+	if err := fault.At("append.written"); err != nil {
+		return done, err
 	}
 	before := w.j.Header
 	after := journal.Header{Boot: before.Boot, Base: before.Base, Pos: before.End, End: before.End + f.Length()}
@@ -328,12 +378,15 @@ func (w *Writer) commit(f *journal.Frame, pieces []piece) (done []written, err e
 // before the checkpoint that needs it, names of tiles before what leads to
 // them.
 func (w *Writer) publish(f *journal.Frame, done []written) error {
+	if err := fault.At("append.decided"); err != nil {
+		return err
+	}
 	if len(f.Change) > 0 {
-		if err := w.h.Change(f.Change); err != nil {
+		if err := errors.Join(w.h.Change(f.Change), fault.At("append.key.known")); err != nil {
 			return err
 		}
 	}
-	if err := w.s.rename(done); err != nil {
+	if err := errors.Join(w.s.rename(done), fault.At("append.renamed")); err != nil {
 		return err
 	}
 	return os.Rename(w.s.newPath(), w.s.CheckpointPath())
