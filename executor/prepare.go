@@ -13,8 +13,14 @@ import (
 // its room. Whatever comes of that, the job's log has the audit log's newest
 // checkpoint, before anything that the job prints.
 func (x *Executor) PrepareStage(ctx context.Context) (err error) {
-	shown := false
-	defer func() {
+	name, key, err := x.room()
+	if err != nil {
+		return err
+	}
+	start, made, shown := time.Now(), metrics.Change{}, false
+	end := x.follow(ctx, name, prepareStage)
+	defer func() { err = end(made, err) }()
+	defer func() { // while what is printed is still recorded
 		if err == nil || shown {
 			return
 		}
@@ -22,13 +28,6 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 			x.Log.WithError(bad).Error("audit: the log of this job has no checkpoint")
 		}
 	}()
-	name, key, err := x.room()
-	if err != nil {
-		return err
-	}
-	start, made := time.Now(), metrics.Change{}
-	end := x.follow(ctx, name, prepareStage)
-	defer func() { err = end(made, err) }()
 	if err := fault.At("prepare.begun"); err != nil {
 		return err
 	}
