@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -38,9 +39,11 @@ var insideRoom = []string{
 }
 
 var (
-	nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	hostRE = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
-	dirRE  = regexp.MustCompile(`^/[A-Za-z0-9_./@+=-]*$`)
+	nameRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`) })
+	hostRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+	})
+	dirRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[A-Za-z0-9_./@+=-]*$`) })
 )
 
 // ParseSize reads a number of bytes with an optional unit in powers of 1024
@@ -130,9 +133,9 @@ func (c *checker) file(name, value string) {
 // one line about the first thing that is wrong.
 func (c Config) Validate() error {
 	v := &checker{}
-	v.check(dirRE.MatchString(c.StateDir) && path.Clean(c.StateDir) == c.StateDir && c.StateDir != "/",
+	v.check(dirRE().MatchString(c.StateDir) && path.Clean(c.StateDir) == c.StateDir && c.StateDir != "/",
 		"state_dir", c.StateDir, "an absolute, clean path of its own")
-	v.check(dirRE.MatchString(c.DataDir) && path.Clean(c.DataDir) == c.DataDir && c.DataDir != "/" && !within(c.DataDir, c.StateDir) && !within(c.StateDir, c.DataDir),
+	v.check(dirRE().MatchString(c.DataDir) && path.Clean(c.DataDir) == c.DataDir && c.DataDir != "/" && !within(c.DataDir, c.StateDir) && !within(c.StateDir, c.DataDir),
 		"data_dir", c.DataDir, "an absolute, clean path of its own, apart from state_dir")
 	v.oneOf("profile", c.Profile, profiles)
 	v.engine(c.Engine)
@@ -167,7 +170,7 @@ func (c *checker) engine(e Engine) {
 			slices.Contains([]string{"tcp", "ssh", "http", "https"}, u.Scheme) && u.Host != "")
 		c.check(ok, "engine.host", e.Host, "like unix:///var/run/docker.sock, tcp://HOST:2376 or ssh://HOST")
 	}
-	c.check(e.Runtime == "" || nameRE.MatchString(e.Runtime), "engine.runtime", e.Runtime, "a runtime's name, like runc or runsc")
+	c.check(e.Runtime == "" || nameRE().MatchString(e.Runtime), "engine.runtime", e.Runtime, "a runtime's name, like runc or runsc")
 	c.oneOf("engine.transport", e.Transport, transports)
 	c.file("engine.init_path", e.InitPath)
 	c.positive("engine.timeout", e.Timeout)
@@ -240,7 +243,7 @@ func (c *checker) room(r Room) {
 }
 
 func (c *checker) roomDir(name, dir string) {
-	c.check(dirRE.MatchString(dir) && path.Clean(dir) == dir && dir != "/", name, dir,
+	c.check(dirRE().MatchString(dir) && path.Clean(dir) == dir && dir != "/", name, dir,
 		"an absolute, clean path of its own, of letters, digits and . _ - @ + =")
 	for _, taken := range insideRoom {
 		c.check(!within(dir, taken), name, dir, "outside "+taken)
@@ -293,14 +296,14 @@ func (c *checker) network(n Network) {
 	for _, line := range n.ExtraHosts {
 		host, ip, _ := strings.Cut(line, ":")
 		_, err := netip.ParseAddr(ip)
-		c.check(err == nil && hostRE.MatchString(host) && len(host) <= 253, "network.extra_hosts", line, "host:ip, like gitlab.example.com:10.0.0.5")
+		c.check(err == nil && hostRE().MatchString(host) && len(host) <= 253, "network.extra_hosts", line, "host:ip, like gitlab.example.com:10.0.0.5")
 	}
 	for _, ip := range n.DNS {
 		_, err := netip.ParseAddr(ip)
 		c.check(err == nil, "network.dns", ip, "an IP address")
 	}
 	for _, domain := range n.DNSSearch {
-		c.check(hostRE.MatchString(domain) && len(domain) <= 253, "network.dns_search", domain, "a domain name")
+		c.check(hostRE().MatchString(domain) && len(domain) <= 253, "network.dns_search", domain, "a domain name")
 	}
 	if n.Subnet != "" {
 		p, err := netip.ParsePrefix(n.Subnet)

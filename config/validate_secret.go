@@ -8,13 +8,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 )
 
 var (
-	variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	fileRE     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
+	variableRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
+	fileRE     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`) })
 )
 
 // signatures that an issuer may use: those with a public key, so that nobody
@@ -45,7 +46,7 @@ func ownVariable(name string) bool {
 func names[T any](c *checker, table string, list []T, name func(T) string) {
 	for i, one := range list {
 		key := fmt.Sprintf("%s[%d].name", table, i)
-		c.check(nameRE.MatchString(name(one)), key, name(one), "a name of letters, digits and . _ -")
+		c.check(nameRE().MatchString(name(one)), key, name(one), "a name of letters, digits and . _ -")
 		c.check(!slices.ContainsFunc(list[:i], func(o T) bool { return name(o) == name(one) }), key, name(one), "in the list once only")
 	}
 }
@@ -172,7 +173,7 @@ func (c *checker) lines(name string, list []string) {
 }
 
 func (c *checker) variable(name, value string) {
-	c.check(variableRE.MatchString(value), name, value, "the name of a variable, like VAULT_ID_TOKEN")
+	c.check(variableRE().MatchString(value), name, value, "the name of a variable, like VAULT_ID_TOKEN")
 }
 
 func (c *checker) vault(at string, v Vault) {
@@ -231,7 +232,7 @@ func (c *checker) secrets(list []Secret, providers []Provider) {
 			c.oneOf(at+"as", d.As, []string{"env", "file"})
 			c.variable(at+"variable", d.Variable)
 			c.check(!ownVariable(d.Variable), at+"variable", d.Variable, "none that the shell, the loader, the runner or cleanroom itself goes by")
-			c.check(d.As == "file" && fileRE.MatchString(d.File) || d.As == "env" && d.File == "", at+"file", d.File, "a plain file name, and only with as = \"file\"")
+			c.check(d.As == "file" && fileRE().MatchString(d.File) || d.As == "env" && d.File == "", at+"file", d.File, "a plain file name, and only with as = \"file\"")
 			_, err := template.New("").Option("missingkey=error").Parse(d.Value)
 			c.check(err == nil, at+"value", d.Value, "a Go template over the provider's fields, like {{.username}}:{{.password}}")
 			same := func(o Deliver) bool { return o.Variable == d.Variable || d.File != "" && o.File == d.File }

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"cleanroom/config"
@@ -195,7 +196,7 @@ func withoutPasswords(c config.Config) config.Config {
 			s.Parameters[k], _, _ = strings.Cut(s.Parameters[k], "=")
 		}
 		for k := range s.Deliver {
-			s.Deliver[k].Value = strings.Join(actions.FindAllString(s.Deliver[k].Value, -1), "")
+			s.Deliver[k].Value = strings.Join(actions().FindAllString(s.Deliver[k].Value, -1), "")
 		}
 	}
 	c.Identity.Issuers = slices.Clone(c.Identity.Issuers)
@@ -206,7 +207,7 @@ func withoutPasswords(c config.Config) config.Config {
 }
 
 // actions are what a template says, without what stands around it.
-var actions = regexp.MustCompile(`\{\{[^}]*\}\}`)
+var actions = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{\{[^}]*\}\}`) })
 
 // first is a command without its arguments.
 func first(command []string) []string { return command[:min(1, len(command))] }

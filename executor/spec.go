@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cleanroom/config/glob"
@@ -213,7 +214,7 @@ func (x *Executor) pullPolicies(asked []string) ([]string, error) {
 	return asked, nil
 }
 
-var release = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+var release = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`) })
 
 // helperImage is the admin's, or GitLab's own for the runner's version. The
 // version is a variable that a job may shadow: whatever it says, the result
@@ -228,7 +229,7 @@ func (x *Executor) helperImage() (name string, pullPolicies []string) {
 		arch = "x86_64"
 	}
 	tag, policy := "latest", "always"
-	if v := x.Call.Variables["CI_RUNNER_VERSION"]; release.MatchString(v) {
+	if v := x.Call.Variables["CI_RUNNER_VERSION"]; release().MatchString(v) {
 		tag, policy = "v"+v, "if-not-present"
 	}
 	return "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:" + arch + "-" + tag, []string{policy}
@@ -247,7 +248,10 @@ func instance(job *contract.Job) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-var projectRE = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,1000}$`)
+// maxProject bounds a project's path, in bytes.
+const maxProject = 1000
+
+var projectRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./-]+$`) })
 
 // projectPath names the project for people. A server before GitLab 18 leaves
 // it to a variable, which a job may shadow: what is no path, or not that of the
@@ -258,7 +262,7 @@ func (x *Executor) projectPath(job *contract.Job) string {
 	}
 	path := x.Call.Variables["CI_PROJECT_PATH"]
 	u, err := url.Parse(job.GitInfo.RepoURL)
-	if err != nil || !projectRE.MatchString(path) {
+	if err != nil || len(path) > maxProject || !projectRE().MatchString(path) {
 		return ""
 	}
 	// The URL is the server's; before the path there may be the folder that

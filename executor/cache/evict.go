@@ -139,7 +139,7 @@ func (s *Store) sweepDrafts() (failed error) {
 func (s *Store) sweepFolders() error {
 	projects, err := os.ReadDir(s.dir)
 	for _, p := range projects {
-		if projectRE.MatchString(p.Name()) {
+		if projectRE().MatchString(p.Name()) {
 			for _, one := range []string{"protected", "unprotected", ""} {
 				os.Remove(filepath.Join(s.dir, p.Name(), one)) // fails while something is in it
 			}

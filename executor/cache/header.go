@@ -60,7 +60,7 @@ func (p Place) file() string {
 
 func (p Place) check() error {
 	switch {
-	case !instanceRE.MatchString(p.Instance) || p.ProjectID <= 0:
+	case !instanceRE().MatchString(p.Instance) || p.ProjectID <= 0:
 		return errors.New("a cache of no project")
 	case len(p.Path) > maxPath:
 		return fmt.Errorf("a key of %d bytes: at most %d are possible, choose a shorter one", len(p.Path), maxPath)

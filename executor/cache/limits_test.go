@@ -25,7 +25,7 @@ func TestAge(t *testing.T) {
 	if names := below(t, s); len(names) > 0 {
 		t.Errorf("left: %v", names)
 	}
-	if left, _ := os.ReadDir(s.dir); slices.ContainsFunc(left, func(e fs.DirEntry) bool { return projectRE.MatchString(e.Name()) }) {
+	if left, _ := os.ReadDir(s.dir); slices.ContainsFunc(left, func(e fs.DirEntry) bool { return projectRE().MatchString(e.Name()) }) {
 		t.Errorf("left: %v", left)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +39,9 @@ type Store struct {
 func Open(dataDir string, l Limits) *Store { return &Store{filepath.Join(dataDir, "cache"), l} }
 
 var (
-	instanceRE = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
-	projectRE  = regexp.MustCompile(`^[a-z0-9]{1,64}-p[1-9][0-9]{0,18}$`)
-	fileRE     = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	instanceRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]{1,64}$`) })
+	projectRE  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]{1,64}-p[1-9][0-9]{0,18}$`) })
+	fileRE     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 )
 
 const (
@@ -221,7 +222,7 @@ func (s *Store) files() (all []file, err error) {
 		return nil, err
 	}
 	for _, project := range projects {
-		if !projectRE.MatchString(project.Name()) {
+		if !projectRE().MatchString(project.Name()) {
 			continue
 		}
 		for _, protected := range []bool{false, true} {
@@ -232,7 +233,7 @@ func (s *Store) files() (all []file, err error) {
 			}
 			for _, entry := range entries {
 				info, err := entry.Info()
-				if err != nil || !fileRE.MatchString(entry.Name()) {
+				if err != nil || !fileRE().MatchString(entry.Name()) {
 					continue // gone meanwhile, or nothing of ours
 				}
 				all = append(all, file{filepath.Join(dir, entry.Name()), project.Name(), protected, info.Size(), info.ModTime()})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/pelletier/go-toml/v2"
@@ -86,10 +87,10 @@ func parseRules(text []byte) ([]config.Rule, error) {
 }
 
 // goType is how the decoder says that a value does not fit.
-var goType = regexp.MustCompile(`^cannot decode (TOML [a-z ]+) into .*$`)
+var goType = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^cannot decode (TOML [a-z ]+) into .*$`) })
 
 // said is what the TOML decoder says, in our form.
 func said(err error) string {
 	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "toml: ")), " ")
-	return short(goType.ReplaceAllString(text, "a $1 does not fit here"), 2*maxQuote)
+	return short(goType().ReplaceAllString(text, "a $1 does not fit here"), 2*maxQuote)
 }

@@ -71,7 +71,7 @@ func compileAll(p config.Policy, k known) (*Policy, error) {
 	compiled := &Policy{}
 	names := map[string]bool{}
 	for i, source := range rules {
-		if !ruleNameRE.MatchString(source.Name) {
+		if !ruleNameRE().MatchString(source.Name) {
 			return nil, fmt.Errorf("rule %d: its name is %s and must be 1 to 100 letters, digits and _ . -", i+1, shortQuote(source.Name))
 		}
 		r, err := compileRule(source, k)

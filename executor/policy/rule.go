@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"cleanroom/config"
@@ -22,7 +23,7 @@ const (
 	maxHint  = 500
 )
 
-var ruleNameRE = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
+var ruleNameRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`) })
 
 // hardening profiles that a rule may list.
 var hardening = []string{"compatible", "hardened", "strict"}

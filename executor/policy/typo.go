@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -15,9 +16,13 @@ import (
 )
 
 var (
-	undeclaredRE = regexp.MustCompile(`^undeclared reference to '(.+?)'(?: \(did you mean '(.+?)'\?\))?`)
-	overloadRE   = regexp.MustCompile(`^found no matching overload for '(.+?)' applied to '(.+)'$`)
-	operatorRE   = regexp.MustCompile(`^_?([^_A-Za-z]+|\[_\])_?$`)
+	undeclaredRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^undeclared reference to '(.+?)'(?: \(did you mean '(.+?)'\?\))?`)
+	})
+	overloadRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^found no matching overload for '(.+?)' applied to '(.+)'$`)
+	})
+	operatorRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^_?([^_A-Za-z]+|\[_\])_?$`) })
 )
 
 // macros of CEL that conditions here do not have.
@@ -55,12 +60,12 @@ func where(when string, line, column int) string {
 // use for.
 func plain(message string) string {
 	message = oneLine(message)
-	if m := undeclaredRE.FindStringSubmatch(message); m != nil {
+	if m := undeclaredRE().FindStringSubmatch(message); m != nil {
 		return undeclared(m[1], m[2])
 	}
-	if m := overloadRE.FindStringSubmatch(message); m != nil {
+	if m := overloadRE().FindStringSubmatch(message); m != nil {
 		name := m[1]
-		if operator := operatorRE.FindStringSubmatch(name); operator != nil {
+		if operator := operatorRE().FindStringSubmatch(name); operator != nil {
 			name = strings.ReplaceAll(operator[1], "_", "")
 		}
 		return fmt.Sprintf("%s does not go with %s", short(name, maxQuote), short(m[2], maxQuote))

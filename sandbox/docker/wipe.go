@@ -30,12 +30,12 @@ const (
 	settleTime = time.Second
 )
 
-var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`) })
 
 // Wipe removes all of a room and looks again.
 func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error) {
 	var ev sandbox.Evidence
-	if !validName.MatchString(room) { // an empty one would mean every room, one with dots other folders
+	if !validName().MatchString(room) { // an empty one would mean every room, one with dots other folders
 		return ev, fmt.Errorf("wipe: %q is no room's name", room)
 	}
 	quiet := time.Duration(0)
@@ -185,7 +185,7 @@ func (e *Engine) find(ctx context.Context, room string) (contents, error) {
 func (c contents) genuine() contents {
 	of := func(labels map[string]string, name string) bool {
 		room := labels[labelRoom]
-		return validName.MatchString(room) && (name == room || strings.HasPrefix(name, room+"-"))
+		return validName().MatchString(room) && (name == room || strings.HasPrefix(name, room+"-"))
 	}
 	return contents{
 		containers: slices.DeleteFunc(c.containers, func(c container.Summary) bool { return !of(c.Labels, shown(c)) }),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 const (
@@ -35,13 +36,19 @@ type Found struct {
 // stamp is what FF_TIMESTAMPS puts before each line: a time, two hexadecimal
 // digits of the stream, O or E, and + if the line goes on with the one before
 // (gitlab-runner's common/buildlogger/internal/timestamper).
-var stamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [0-9a-f]{2}[OE]([ +])`)
+var stamp = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [0-9a-f]{2}[OE]([ +])`)
+})
 
 // ansi are the escape sequences of ECMA-48: CSI, OSC and those of two bytes.
-var ansi = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
+var ansi = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
+})
 
 // section is the mark that begins or ends a collapsible section of GitLab's.
-var section = regexp.MustCompile(`section_(?:start|end):\d+:[A-Za-z0-9_.-]+(?:\[[^\]]*\])?\r`)
+var section = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`section_(?:start|end):\d+:[A-Za-z0-9_.-]+(?:\[[^\]]*\])?\r`)
+})
 
 // Scan finds all blocks in a job's log: as a file that GitLab hands out, with
 // or without timestamps, colours, section marks and carriage returns. more is
@@ -101,14 +108,14 @@ func readLine(in *bufio.Reader) (line []byte, err error) {
 // clean takes off what runner and terminal added to a line. continues: the
 // line goes on with the one before.
 func clean(raw []byte) (line string, continues bool) {
-	if m := stamp.FindSubmatch(raw); m != nil {
+	if m := stamp().FindSubmatch(raw); m != nil {
 		raw, continues = raw[len(m[0]):], m[1][0] == '+'
 	}
 	if bytes.IndexByte(raw, '\r') >= 0 {
-		raw = section.ReplaceAll(raw, nil)
+		raw = section().ReplaceAll(raw, nil)
 	}
 	if bytes.IndexByte(raw, '\x1b') >= 0 {
-		raw = ansi.ReplaceAll(raw, nil)
+		raw = ansi().ReplaceAll(raw, nil)
 	}
 	return strings.Trim(string(raw), "\r"), continues
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cleanroom/config/glob"
 	"cleanroom/executor/audit/record"
@@ -69,7 +70,7 @@ func (f *Filter) names() []string {
 }
 
 // verbatim are texts that JSON writes as they are.
-var verbatim = regexp.MustCompile(`^[A-Za-z0-9/_.:@-]+$`)
+var verbatim = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/_.:@-]+$`) })
 
 // skips says whether a record cannot match, as far as its bytes tell without
 // being decoded, which takes most of the time.
@@ -78,7 +79,7 @@ func (f *Filter) skips(raw []byte) bool {
 		return true
 	}
 	for _, name := range f.names() {
-		if verbatim.MatchString(name) && !bytes.Contains(raw, []byte(name)) {
+		if verbatim().MatchString(name) && !bytes.Contains(raw, []byte(name)) {
 			return true
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -36,14 +37,14 @@ func ParsePeriod(from, to string, now time.Time) (p Period, err error) {
 	return p, nil
 }
 
-var ago = regexp.MustCompile(`^([0-9]{1,5})([hdw])$`)
+var ago = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9]{1,5})([hdw])$`) })
 
 // parse reads one end; of a day that is the one so many days later.
 func parse(s string, now time.Time, days int) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	if m := ago.FindStringSubmatch(s); m != nil {
+	if m := ago().FindStringSubmatch(s); m != nil {
 		n, _ := strconv.Atoi(m[1]) // five digits
 		unit := map[string]time.Duration{"h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}[m[2]]
 		return now.UTC().Add(-time.Duration(n) * unit), nil

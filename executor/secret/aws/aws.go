@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -39,7 +40,7 @@ const (
 	maxPause = 2 * time.Second
 )
 
-var regionRE = regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`)
+var regionRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`) })
 
 // Provider asks one region's STS.
 type Provider struct {
@@ -56,7 +57,7 @@ func New(p config.Provider) (*Provider, error) {
 	fail := func(key, what string) (*Provider, error) {
 		return nil, fmt.Errorf("%w: aws.%s: %s", config.ErrConfig, key, what)
 	}
-	if !regionRE.MatchString(p.AWS.Region) {
+	if !regionRE().MatchString(p.AWS.Region) {
 		return fail("region", fmt.Sprintf("%q must be a region, like eu-central-1", p.AWS.Region))
 	}
 	if p.AWS.Endpoint != "" {

@@ -50,6 +50,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"cleanroom/config"
@@ -63,7 +64,7 @@ const defaultTimeout = 10 * time.Second
 // context of its job is over.
 const revokeGrace = 10 * time.Second
 
-var variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variableRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 
 // Provider is one program, and perhaps another that revokes.
 type Provider struct {
@@ -96,7 +97,7 @@ func New(p config.Provider) (*Provider, error) {
 	for i, line := range p.Exec.Env {
 		key, _, ok := strings.Cut(line, "=")
 		switch at := fmt.Sprintf("env[%d]", i); {
-		case !ok || !variableRE.MatchString(key) || strings.ContainsRune(line, 0):
+		case !ok || !variableRE().MatchString(key) || strings.ContainsRune(line, 0):
 			return fail(at, "must be written KEY=VALUE") // which may be private
 		case strings.HasPrefix(key, "CLEANROOM_"):
 			return fail(at, key+" is one of ours: choose another name")

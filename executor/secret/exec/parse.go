@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -25,7 +26,7 @@ type answer struct {
 const maxVersion = 200
 
 // fieldRE are names that a template can say.
-var fieldRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+var fieldRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`) })
 
 // object is one of JSON. Unlike a struct it tells "version" from "Version",
 // which is what two of the conventions differ by.
@@ -82,7 +83,7 @@ func parseOwn(o object) (*answer, error) {
 		}
 		a.fields = map[string]string{}
 		for name := range fields {
-			if !fieldRE.MatchString(name) {
+			if !fieldRE().MatchString(name) {
 				return nil, errors.New("a name in fields is not of letters, digits and _")
 			}
 			value, err := fields.text(name)

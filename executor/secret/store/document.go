@@ -9,6 +9,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -67,14 +68,14 @@ type version struct {
 }
 
 var (
-	nameRE  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	fieldRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
-	tagRE   = regexp.MustCompile(`^[0-9a-f]{8}$`)
+	nameRE  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) })
+	fieldRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`) })
+	tagRE   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{8}$`) })
 )
 
 // CheckName says what is wrong with a secret's name.
 func CheckName(name string) error {
-	if !nameRE.MatchString(name) {
+	if !nameRE().MatchString(name) {
 		return fmt.Errorf("%w: name %q must be letters, digits and . _ -, at most 128, beginning with a letter or digit", ErrInput, name)
 	}
 	return nil
@@ -87,7 +88,7 @@ func CheckFields(fields map[string]string) error {
 	}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if !fieldRE.MatchString(name) {
+		if !fieldRE().MatchString(name) {
 			// The name may be a value in the wrong place.
 			return fmt.Errorf("%w: a field's name must be letters, digits and _, at most 64, not beginning with a digit", ErrInput)
 		}
@@ -153,7 +154,7 @@ func (e *entry) check() error {
 			return errors.New("its versions are out of order")
 		}
 		last = v.Number
-		if !tagRE.MatchString(v.Tag) || v.Created.IsZero() {
+		if !tagRE().MatchString(v.Tag) || v.Created.IsZero() {
 			return fmt.Errorf("version %d has no tag or time", v.Number)
 		}
 		switch {

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cleanroom/config"
@@ -176,7 +177,9 @@ func (g given) lease(name string) secret.Lease {
 	return l
 }
 
-var leaseRE = regexp.MustCompile(`^store:([A-Za-z0-9][A-Za-z0-9._-]{0,127})@([0-9]{1,18})\.([0-9a-f]{8})$`)
+var leaseRE = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^store:([A-Za-z0-9][A-Za-z0-9._-]{0,127})@([0-9]{1,18})\.([0-9a-f]{8})$`)
+})
 
 // Renew refuses: a lease of the store holds until its job is over.
 func (s *Store) Renew(_ context.Context, l secret.Lease, _ time.Time) (time.Time, error) {
@@ -187,7 +190,7 @@ func (s *Store) Renew(_ context.Context, l secret.Lease, _ time.Time) (time.Time
 // and what a command made at its source are destroyed here, and still good
 // elsewhere: that is ErrNotRevocable.
 func (s *Store) Revoke(ctx context.Context, l secret.Lease) error {
-	match := leaseRE.FindStringSubmatch(l.ID)
+	match := leaseRE().FindStringSubmatch(l.ID)
 	if match == nil {
 		return fmt.Errorf("store: %q is no lease of a store", l.ID)
 	}

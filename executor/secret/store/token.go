@@ -42,7 +42,7 @@ type jobTokenData struct {
 }
 
 func (g *Generator) checkToken() error {
-	if !nameRE.MatchString(g.Key) {
+	if !nameRE().MatchString(g.Key) {
 		return fmt.Errorf("%w: a token needs the name of the secret whose key signs it", ErrInput)
 	}
 	if g.Lifetime < 0 || g.Lifetime > maxGrace {

@@ -17,6 +17,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -143,14 +144,14 @@ func parse(text []byte) (*Record, error) {
 	return r, nil
 }
 
-var imageID = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var imageID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
 
 func (r *Record) check() error {
 	if r.Format != format {
 		return fmt.Errorf("its format is %.40q, not %q", r.Format, format)
 	}
 	for _, i := range r.Images {
-		if !imageID.MatchString(i.ID) || len(i.Sources) == 0 {
+		if !imageID().MatchString(i.ID) || len(i.Sources) == 0 {
 			return fmt.Errorf("%.80q with %d sources is no image", i.ID, len(i.Sources))
 		}
 		for _, s := range i.Sources {
