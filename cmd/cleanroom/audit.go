@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/record/schema"
 )
 
 func auditCommand(g *globals) *cobra.Command {
@@ -23,7 +23,7 @@ func auditSchema() *cobra.Command {
 			"JSON (RFC 8785), so that the same record is always the same bytes.",
 		Example: "  cleanroom audit schema > audit-record.schema.json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := c.OutOrStdout().Write(record.Schema)
+			_, err := c.OutOrStdout().Write(schema.Schema)
 			return err
 		},
 	}

@@ -14,7 +14,10 @@ import (
 	"time"
 
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/record/schema"
 )
+
+func init() { record.Check = schema.Check }
 
 const room = "cr-runner-4711-0011223344"
 

@@ -24,9 +24,12 @@ import (
 	"cleanroom/executor/audit/log"
 	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/record/schema"
 	"cleanroom/executor/audit/tree"
 	"cleanroom/executor/audit/witness"
 )
+
+func init() { record.Check = schema.Check }
 
 // ErrNoLog is a host that keeps no audit log.
 var ErrNoLog = errors.New("this host has no audit log: make one with `cleanroom audit init`")

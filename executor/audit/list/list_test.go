@@ -15,7 +15,10 @@ import (
 	"unicode"
 
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/record/schema"
 )
+
+func init() { record.Check = schema.Check }
 
 var update = flag.Bool("update", false, "write the golden files")
 

@@ -23,6 +23,20 @@ var (
 	ErrVersion = errors.New("record of a version that this cleanroom does not know: use a newer one")
 )
 
+// Check holds a record's text against the schema: schema.Check, where it is
+// linked. Without it no record is made or read.
+var Check func(text []byte) error
+
+func validate(text []byte) error {
+	if Check == nil {
+		return fmt.Errorf("%w: this program has no schema", ErrRecord)
+	}
+	if err := Check(text); err != nil {
+		return fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	return nil
+}
+
 // MakeID names a thing by what it is of, so that one that is told again, after a
 // crash, is known to be the same.
 func MakeID(kind Kind, of ...string) string {

@@ -3,7 +3,7 @@
 //
 // What it promises: a record never holds a secret's value, a hash of one, or
 // anything that one could be guessed from; it is canonical JSON (RFC 8785) of
-// a versioned schema (Schema), at most MaxSize bytes, whatever a job's author
+// a versioned schema (schema.Schema), at most MaxSize bytes, whatever a job's author
 // named things: what was too much is cut, always in the same way, and the
 // record says so; and Decode takes nothing but what Encode gives.
 package record

@@ -12,7 +12,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cleanroom/executor/audit/record/schema"
 )
+
+func init() { Check = schema.Check }
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
@@ -156,11 +160,11 @@ func TestMakeID(t *testing.T) {
 // The schema says of every field what the types and their tags say, and has a
 // description of each.
 func TestSchemaIsOfTheTypes(t *testing.T) {
-	var schema struct {
+	var known struct {
 		object
 		Defs map[string]object `json:"$defs"`
 	}
-	if err := json.Unmarshal(Schema, &schema); err != nil {
+	if err := json.Unmarshal(schema.Schema, &known); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
@@ -210,7 +214,7 @@ func TestSchemaIsOfTheTypes(t *testing.T) {
 				def := strings.TrimPrefix(item.Ref, "#/$defs/")
 				if !seen[def] {
 					seen[def] = true
-					compare(def, schema.Defs[def], ft)
+					compare(def, known.Defs[def], ft)
 				}
 			case ft.Kind() == reflect.String && item.Enum == nil, ft.Kind() == reflect.Interface:
 				if item.MaxLength != text || text == 0 {
@@ -226,8 +230,8 @@ func TestSchemaIsOfTheTypes(t *testing.T) {
 			t.Errorf("%s.%s: not in the type", name, prop)
 		}
 	}
-	compare("record", schema.object, reflect.TypeFor[Record]())
-	for def := range schema.Defs {
+	compare("record", known.object, reflect.TypeFor[Record]())
+	for def := range known.Defs {
 		if !seen[def] {
 			t.Errorf("%s: nothing uses it", def)
 		}
@@ -279,5 +283,21 @@ func BenchmarkDecode(b *testing.B) {
 		if _, err := Decode(text); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What no schema was held against never becomes a record.
+func TestWithoutSchema(t *testing.T) {
+	good, err := samples()["job"].Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Check = nil
+	defer func() { Check = schema.Check }()
+	if _, err := samples()["job"].Encode(); !errors.Is(err, ErrRecord) {
+		t.Errorf("Encode: %v", err)
+	}
+	if _, err := Decode(good); !errors.Is(err, ErrRecord) {
+		t.Errorf("Decode: %v", err)
 	}
 }
