@@ -60,7 +60,7 @@ func (x *Executor) Vouch(ctx context.Context, up Upload) (envelope []byte, err e
 	for _, f := range up.Files {
 		files = append(files, f.File)
 	}
-	statement, err := provenance.New(about, files, hide)
+	made, err := x.Audit.Seal(ctx, about, files, hide)
 	switch {
 	case errors.Is(err, provenance.ErrNoSubject):
 		return nil, nil
@@ -72,18 +72,12 @@ func (x *Executor) Vouch(ctx context.Context, up Upload) (envelope []byte, err e
 	case err != nil:
 		return nil, err
 	}
-	if envelope, err = x.Audit.Seal(ctx, statement); err != nil {
-		return nil, err
-	}
-	made, err := provenance.Read(statement)
-	if err != nil {
-		return nil, err
-	}
+	envelope = made.Line
 	if err := provenance.Keep(x.Config.DataDir, room, envelope); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(envelope)
-	of := record.Provenance{Stage: up.Stage, SHA256: hex.EncodeToString(sum[:]), Subjects: len(made.GetSubject())}
+	of := record.Provenance{Stage: up.Stage, SHA256: hex.EncodeToString(sum[:]), Subjects: made.Subjects}
 	var told []record.Artifact
 	for _, f := range up.Files {
 		if f.SHA256 == nil {

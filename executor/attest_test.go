@@ -14,6 +14,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/provenance"
+	"cleanroom/executor/audit/provenance/slsa"
 	"cleanroom/executor/audit/record"
 	"cleanroom/sandbox"
 )
@@ -76,7 +77,7 @@ func TestVouch(t *testing.T) {
 	if len(got) != 1 || got["garden/shed/dist/provenance.jsonl"] != string(lines[0]) {
 		t.Errorf("%v", got)
 	}
-	s, err := provenance.Verify(lines[0], keys...)
+	s, err := slsa.Verify(lines[0], keys...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ func TestReapForgetsProvenance(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := j.executor()
-	if err := (&Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &j.out}).Reap(context.Background()); err != nil {
+	if err := (&Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &j.out, Full: full}).Reap(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if rooms, err := provenance.Rooms(j.config.DataDir); err != nil || len(rooms) != 1 || rooms[0] != "cr-a-2-b" {

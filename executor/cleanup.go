@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sirupsen/logrus"
 
@@ -23,7 +24,10 @@ func (x *Executor) CleanupStage(ctx context.Context) error {
 	if err := fault.At("cleanup.begun"); err != nil {
 		return err
 	}
-	ended, err := finisher{x.Config, x.Engine, x.Log, "cleanup", x.Audit}.Finish(ctx, name, "the job is over")
+	ended, err := finisher{x.Config, x.Engine, x.Log, "cleanup", x.Audit, x.Full}.Finish(ctx, name, "the job is over")
+	if errors.Is(err, ErrFull) {
+		return err
+	}
 	logLeases(x.Log, ended.Leases)
 	log := x.Log.WithField("removed", len(ended.Evidence.Removed)).WithField("left", len(ended.Evidence.Left))
 	if err != nil {

@@ -181,7 +181,7 @@ func TestReapCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	r := &Reaper{Config: j.config, Engine: j.engine, Log: j.executor().Log, Out: &out}
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: j.executor().Log, Out: &out, Full: full}
 	over := func(h *secret.Head) { h.Runner = contract.Runner(); h.Runner.Start++ }
 	aged(t, j, over)
 	if err := r.Reap(t.Context()); err != nil {

@@ -108,7 +108,7 @@ func newDamaged(t *testing.T) damaged {
 	for _, room := range []string{testRoom, otherRoom} {
 		engine.rooms = append(engine.rooms, sandbox.RoomInfo{Name: room, Deadline: time.Now().Add(time.Hour)})
 	}
-	return damaged{j, ledger, &Reaper{Config: j.config, Engine: engine, Log: j.executor().Log, Out: &strings.Builder{}}}
+	return damaged{j, ledger, &Reaper{Config: j.config, Engine: engine, Log: j.executor().Log, Out: &strings.Builder{}, Full: full}}
 }
 
 func (d damaged) path(file, room string) string {

@@ -42,6 +42,9 @@ type Executor struct {
 	// nothing is hashed.
 	Attest func(context.Context, Upload) (envelope []byte, err error)
 
+	Full *Full // nil: Ready says which calls can be served
+
+	sealed *secret.Sealed   // what Ready has read already
 	counts []metrics.Change // until the stage ends
 	gather gatherer         // for the job's record
 }

@@ -17,7 +17,11 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor/contract"
+	"cleanroom/executor/policy"
+	"cleanroom/executor/policy/verdict"
 	"cleanroom/executor/secret"
+	"cleanroom/executor/secret/hostkey"
+	"cleanroom/executor/secret/provider"
 	"cleanroom/sandbox"
 )
 
@@ -74,6 +78,13 @@ type job struct {
 	exitCode  string
 }
 
+// full is what cleanroom-admin has.
+var full = &Full{
+	Rules:     func(c config.Config) (verdict.Policy, error) { return policy.FromConfig(c) },
+	Providers: provider.Opener,
+	HostKey:   func(dataDir string) (secret.Sealer, error) { return hostkey.Open(dataDir) },
+}
+
 // newJob begins with what a runner of that version really gives.
 func newJob(t *testing.T, version string) *job {
 	t.Helper()
@@ -127,7 +138,7 @@ func (j *job) executor() *Executor {
 	}
 	log := logrus.New()
 	log.SetOutput(&j.log)
-	return &Executor{Config: j.config, Call: call, Engine: j.engine, Log: log.WithField("stage", "test"), Out: &j.out, Version: "1.2.3"}
+	return &Executor{Config: j.config, Call: call, Engine: j.engine, Log: log.WithField("stage", "test"), Out: &j.out, Version: "1.2.3", Full: full}
 }
 
 // spec prepares the job and gives the room that was asked for.

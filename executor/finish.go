@@ -11,8 +11,6 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
-	"cleanroom/executor/secret/hostkey"
-	"cleanroom/executor/secret/provider"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/fault"
 )
@@ -41,13 +39,15 @@ type finisher struct {
 	log    *logrus.Entry
 	by     string // who: the command
 	audit  *Audit
+	full   *Full
 }
 
 // Finish ends a room, whoever made it and whatever became of it: its leases
 // are revoked, its sealed secrets, everything on the engine, and what a killed
 // runner left of the job are removed. What was done is kept for Endings.
 // It can be called again and again. Another process may work on the leases: the
-// room is wiped all the same, and the error is secret.ErrLocked.
+// room is wiped all the same, and the error is secret.ErrLocked. Without Full,
+// leases are ErrFull, and nothing is done.
 func (f finisher) Finish(ctx context.Context, room, why string) (Ended, error) {
 	if !validRoom(room) {
 		return Ended{}, notOurs(f.config.DataDir, room)
@@ -55,6 +55,9 @@ func (f finisher) Finish(ctx context.Context, room, why string) (Ended, error) {
 	journal, err := secret.Find(f.config.DataDir, room, lockTime)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
+	}
+	if journal != nil && len(journal.Open) > 0 && f.full == nil {
+		return Ended{}, errors.Join(ErrFull, journal.Keep())
 	}
 	return f.finish(ctx, room, why, journal, err)
 }
@@ -114,7 +117,7 @@ func (f finisher) end(ctx context.Context, room string, journal *secret.Journal,
 		ended.Evidence, failed[1] = f.engine.Wipe(ctx, room)
 	}()
 	if journal != nil {
-		ended.Leases, failed[2] = revoke(ctx, f.config, journal)
+		ended.Leases, failed[2] = revoke(ctx, f.config, f.full, journal)
 	}
 	<-wiped
 	failed[8] = fault.At("end.wiped")
@@ -153,13 +156,13 @@ func (f finisher) end(ctx context.Context, room string, journal *secret.Journal,
 }
 
 // revoke takes back what a journal holds; the caller closes it.
-func revoke(ctx context.Context, c config.Config, journal *secret.Journal) ([]secret.Ending, error) {
+func revoke(ctx context.Context, c config.Config, full *Full, journal *secret.Journal) ([]secret.Ending, error) {
 	var host secret.Sealer
 	if len(journal.Open) > 0 {
 		var err error
-		if host, err = hostkey.Open(c.DataDir); err != nil {
+		if host, err = full.hostKey(c.DataDir); err != nil {
 			return nil, err
 		}
 	}
-	return journal.Revoke(ctx, host, provider.Opener(c.DataDir), revokeTime)
+	return journal.Revoke(ctx, host, full.providers(c.DataDir), revokeTime)
 }

@@ -15,7 +15,7 @@ import (
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/guard"
-	"cleanroom/executor/policy"
+	"cleanroom/executor/policy/verdict"
 	"cleanroom/executor/redact"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
@@ -126,8 +126,10 @@ func (x *Executor) decided(ctx context.Context, room string, spec *sandbox.Spec,
 	if x.Audit == nil {
 		return nil
 	}
-	if err := x.Audit.Notice(ctx, prepareStage, x.Config, who.rules); err != nil {
-		return err
+	if x.Full != nil { // else Ready has looked
+		if err := x.Audit.Notice(ctx, prepareStage, x.Config, who.rules); err != nil {
+			return err
+		}
 	}
 	g := &x.gather
 	g.line.Profile = string(spec.Profile)
@@ -160,18 +162,18 @@ func (x *Executor) showCheckpoint() error {
 }
 
 // recordWaiver is what a rule lets a job store.
-func recordWaiver(w policy.Waiver) record.Decision {
-	return record.Decision{Kind: string(policy.Warn), Name: strings.Join(w.Paths, ", "), Allowed: true, Rule: w.Rule, Tokens: w.Identity,
+func recordWaiver(w verdict.Waiver) record.Decision {
+	return record.Decision{Kind: string(verdict.Warn), Name: strings.Join(w.Paths, ", "), Allowed: true, Rule: w.Rule, Tokens: w.Identity,
 		Reason: "granted by rule " + w.Rule}
 }
 
 // recordCacheGrant is which caches the job may have kept.
-func recordCacheGrant(g policy.CacheGrant) record.Decision {
+func recordCacheGrant(g verdict.CacheGrant) record.Decision {
 	reason := "no rule is about caches"
 	if g.Rule != "" {
 		reason = "granted by rule " + g.Rule
 	}
-	return record.Decision{Kind: string(policy.Cache), Name: strings.Join(g.Keys, ", "), Allowed: true, Rule: g.Rule, Tokens: g.Identity, Reason: reason}
+	return record.Decision{Kind: string(verdict.Cache), Name: strings.Join(g.Keys, ", "), Allowed: true, Rule: g.Rule, Tokens: g.Identity, Reason: reason}
 }
 
 // record keeps what is known of an ending, if there was something to end. Its

@@ -138,7 +138,7 @@ func TestRefusedRecord(t *testing.T) {
 	}
 	var out bytes.Buffer
 	x := j.audited(log)
-	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out, Audit: x.Audit}
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out, Audit: x.Audit, Full: full}
 	if err := r.Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestLogAway(t *testing.T) {
 	}
 	log.err = nil
 	x := j.audited(log)
-	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &bytes.Buffer{}, Audit: x.Audit}
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &bytes.Buffer{}, Audit: x.Audit, Full: full}
 	if err := r.Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
-	"cleanroom/executor/policy"
+	"cleanroom/executor/policy/verdict"
 	"cleanroom/executor/secret"
 )
 
@@ -34,13 +34,13 @@ const maxAsked = 200
 type grant struct {
 	secret   config.Secret
 	provider config.Provider
-	decision policy.Decision
+	decision verdict.Decision
 }
 
 // standing is what we know of the job and what that earns.
 type standing struct {
 	*identity.Identity
-	rules *policy.Policy
+	rules verdict.Policy
 	// demanded are the identity profiles of the rules that granted something.
 	demanded *[]string
 	waivers  []secret.Waiver
@@ -50,7 +50,7 @@ type standing struct {
 // stand finds out who the job is, by what the server wrote and by tokens that
 // we verified, and reads the rules.
 func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, error) {
-	rules, err := policy.FromConfig(x.Config)
+	rules, err := x.Full.rules(x.Config)
 	if err != nil {
 		return standing{}, err
 	}
@@ -86,7 +86,7 @@ func (x *Executor) stand(ctx context.Context, job *contract.Job) (standing, erro
 }
 
 // decide asks the policy, and keeps what it said for the admin.
-func (x *Executor) decide(s standing, kind policy.Kind, name string) (policy.Decision, error) {
+func (x *Executor) decide(s standing, kind verdict.Kind, name string) (verdict.Decision, error) {
 	d := s.rules.Decide(kind, pinned(name), s.Facts)
 	x.Log.WithFields(logrus.Fields{"kind": kind, "name": scrub(x.Call, name), "allowed": d.Allowed, "rule": d.Rule, "reason": scrub(x.Call, d.Reason)}).Info("decision")
 	x.gather.line.Decisions = append(x.gather.line.Decisions, recordDecision(x.Call, kind, name, d))
@@ -119,7 +119,7 @@ func (x *Executor) grants(job *contract.Job, s standing) ([]grant, error) {
 			denied = append(denied, fmt.Errorf("%w: secret %.100q: this runner has none of that name: correct %s, or ask the runner's admin", ErrDenied, name, SecretsVariable))
 			continue
 		}
-		d, err := x.decide(s, policy.Secret, name)
+		d, err := x.decide(s, verdict.Secret, name)
 		if err != nil {
 			denied = append(denied, err)
 			continue

@@ -21,7 +21,7 @@ import (
 	"cleanroom/config"
 	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
-	"cleanroom/executor/policy"
+	"cleanroom/executor/policy/verdict"
 	"cleanroom/executor/secret/hostkey/durable"
 	"cleanroom/sandbox/fault"
 )
@@ -39,6 +39,8 @@ type seen struct {
 
 type seenRule struct{ Name, Hash string }
 
+func seenPath(c config.Config) string { return filepath.Join(c.DataDir, "audit", "seen.json") }
+
 // maxSeen bounds the file, in bytes, and noticeTime the wait for another
 // process that has it.
 const (
@@ -49,7 +51,7 @@ const (
 // Notice puts a record into the log when the configuration or the rules are
 // others than in the last such record. There is no moment at which they change:
 // every prepare looks.
-func (a *Audit) Notice(ctx context.Context, command string, c config.Config, rules *policy.Policy) error {
+func (a *Audit) Notice(ctx context.Context, command string, c config.Config, rules verdict.Policy) error {
 	if a == nil {
 		return nil
 	}
@@ -57,7 +59,7 @@ func (a *Audit) Notice(ctx context.Context, command string, c config.Config, rul
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(c.DataDir, "audit", "seen.json")
+	path := seenPath(c)
 	if before, err := readSeen(path); err == nil && reflect.DeepEqual(before, now) {
 		return nil // nearly always
 	}
@@ -151,7 +153,7 @@ func readSeen(path string) (s seen, err error) {
 }
 
 // seeing hashes each part of a configuration, but for its rules, and each rule.
-func seeing(c config.Config, rules *policy.Policy) (seen, error) {
+func seeing(c config.Config, rules verdict.Policy) (seen, error) {
 	s := seen{Sections: map[string]string{}, Policy: rules.Version(), Rules: []seenRule{}}
 	v := reflect.ValueOf(withoutPasswords(c))
 	for i := range v.NumField() {

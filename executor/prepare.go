@@ -54,7 +54,9 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 		return err
 	}
 	began := time.Now()
-	defer x.reapBeside(ctx)()
+	if x.Full != nil { // else there was nothing to end a moment ago
+		defer x.reapBeside(ctx)()
+	}
 	x.sayf("Room %s, profile %s", name, spec.Profile)
 	shown = true // or it cannot be
 	if err := x.showCheckpoint(); err != nil {
@@ -97,7 +99,7 @@ func (x *Executor) reapBeside(ctx context.Context) (stop func()) {
 	next, enough := context.WithCancel(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	r := &Reaper{Config: x.Config, Engine: x.Engine, Log: x.Log, Out: io.Discard, Audit: x.Audit}
+	r := &Reaper{Config: x.Config, Engine: x.Engine, Log: x.Log, Out: io.Discard, Audit: x.Audit, Full: x.Full}
 	go func() {
 		defer close(done)
 		if err := r.Quick(ctx, next); err != nil {

@@ -17,7 +17,6 @@ import (
 	"cleanroom/executor/contract"
 	"cleanroom/executor/metrics"
 	"cleanroom/executor/secret"
-	"cleanroom/executor/secret/store"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/fault"
 )
@@ -29,6 +28,7 @@ type Reaper struct {
 	Log    *logrus.Entry
 	Out    io.Writer // a line a room, for the admin
 	Audit  *Audit    // nil: no record is kept
+	Full   *Full     // not nil
 }
 
 // Reap ends every room whose job is certainly over: by its journal of leases
@@ -147,7 +147,7 @@ func (r *Reaper) byJournal(ctx context.Context, room string) error {
 }
 
 func (r *Reaper) finisher(by string) finisher {
-	return finisher{r.Config, r.Engine, r.Log, by, r.Audit}
+	return finisher{r.Config, r.Engine, r.Log, by, r.Audit, r.Full}
 }
 
 // byLabel ends a room that had no journal a moment ago, or one that is mute. One that is there now
@@ -195,12 +195,16 @@ func (r *Reaper) sweep(ctx context.Context) error {
 		if c.Kind != "store" {
 			continue
 		}
-		s, err := store.New(c, r.Config.DataDir)
+		p, err := r.Full.providers(r.Config.DataDir)(c)
 		if err != nil {
 			return err
 		}
-		if _, err := s.Sweep(ctx); err != nil {
-			return err
+		if s, ok := p.(interface {
+			Sweep(context.Context) (int, error)
+		}); ok {
+			if _, err := s.Sweep(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ func TestReap(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out, Full: full}
 	if err := r.Reap(t.Context()); err != nil || leases(t, ledger) != 1 || out.Len() > 0 {
 		t.Fatalf("while the runner lives: %v, %d leases, %s", err, leases(t, ledger), &out)
 	}
@@ -93,7 +93,7 @@ func TestRevokingFails(t *testing.T) {
 	}
 	os.WriteFile(revoke, text, 0o700)
 	var out strings.Builder // the runner lives and the deadline is far: that cleanup began is enough
-	if err := (&Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}).Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
+	if err := (&Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out, Full: full}).Reap(t.Context()); err != nil || leases(t, ledger) != 0 {
 		t.Errorf("%v, %d leases, %s", err, leases(t, ledger), &out)
 	}
 }
@@ -173,7 +173,7 @@ func TestEvidenceThatIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out}
+	r := &Reaper{Config: j.config, Engine: j.engine, Log: x.Log, Out: &out, Full: full}
 	if err := r.Reap(t.Context()); err != nil || !strings.Contains(out.String(), testRoom) {
 		t.Errorf("%v, %s", err, &out)
 	}

@@ -13,13 +13,14 @@ import (
 
 	"cleanroom/executor/audit/checkpoint"
 	"cleanroom/executor/audit/dossier"
+	"cleanroom/executor/audit/provenance"
 	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/guard"
 	"cleanroom/executor/identity"
 	"cleanroom/executor/metrics"
-	"cleanroom/executor/policy"
+	"cleanroom/executor/policy/verdict"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
@@ -34,8 +35,9 @@ type Audit struct {
 	Report   *logrus.Entry // is told what waits
 	// Checkpoint is the newest one, for jobs' logs; nil: they show none.
 	Checkpoint func() (checkpoint.Checkpoint, error)
-	// Seal signs provenance with the log's key, in which Builder is this host.
-	Seal    func(ctx context.Context, statement []byte) (envelope []byte, err error)
+	// Seal makes provenance and signs it with the log's key, in which Builder is
+	// this host: ledger's.
+	Seal    func(ctx context.Context, job provenance.Job, files []provenance.File, hide func(string) string) (provenance.Envelope, error)
 	Builder string
 }
 
@@ -70,7 +72,7 @@ func unmasked(call *contract.Call, text string) string {
 	return text
 }
 
-func recordDecision(call *contract.Call, kind policy.Kind, name string, d policy.Decision) record.Decision {
+func recordDecision(call *contract.Call, kind verdict.Kind, name string, d verdict.Decision) record.Decision {
 	return record.Decision{
 		Kind: string(kind), Name: unmasked(call, name), Allowed: d.Allowed, Rule: d.Rule,
 		Stages: d.Stages, Tokens: d.Identity, Reason: unmasked(call, d.Reason),

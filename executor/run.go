@@ -38,7 +38,10 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 		return fmt.Errorf("script of stage %s: %w", stage, err)
 	}
 	defer f.Close()
-	sealed, err := secret.Unseal(x.Config.StateDir, name, key)
+	sealed := x.sealed
+	if sealed == nil {
+		sealed, err = secret.Unseal(x.Config.StateDir, name, key)
+	}
 	if errors.Is(err, secret.ErrNoSeal) {
 		return fmt.Errorf("%w: %s: %w", sandbox.ErrNoRoom, name, err)
 	}

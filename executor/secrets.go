@@ -16,8 +16,6 @@ import (
 
 	"cleanroom/executor/contract"
 	"cleanroom/executor/secret"
-	"cleanroom/executor/secret/hostkey"
-	"cleanroom/executor/secret/provider"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/fault"
 )
@@ -52,7 +50,7 @@ func (x *Executor) fetch(ctx context.Context, room string, key [32]byte, job *co
 	var host secret.Sealer
 	if len(grants) > 0 {
 		var err error
-		if host, err = hostkey.Open(x.Config.DataDir); err != nil {
+		if host, err = x.Full.hostKey(x.Config.DataDir); err != nil {
 			return nil, err
 		}
 	}
@@ -105,7 +103,7 @@ func (x *Executor) forget(ctx context.Context, room string) error {
 	}
 	if err == nil {
 		var endings []secret.Ending
-		endings, err = revoke(ctx, x.Config, journal)
+		endings, err = revoke(ctx, x.Config, x.Full, journal)
 		err = errors.Join(err, journal.Close())
 		logLeases(x.Log, endings)
 		x.count(leaseChanges(endings)...)
@@ -136,7 +134,7 @@ func (f *fetcher) all(ctx context.Context, grants []grant) error {
 	failed := map[string]error{} // by secret: all that is wrong is said at once
 	for _, grants := range byProvider {
 		work.Go(func() {
-			p, err := provider.Opener(f.Config.DataDir)(grants[0].provider)
+			p, err := f.Full.providers(f.Config.DataDir)(grants[0].provider)
 			for _, one := range grants {
 				wrong := err
 				if wrong == nil {
@@ -326,7 +324,7 @@ func (x *Executor) keepAlive(ctx context.Context, room string, key [32]byte, sea
 	go func() {
 		defer close(done)
 		before := len(sealed.Renewals)
-		left := secret.KeepAlive(ctx, slices.Clone(sealed.Renewals), sealed.Until, provider.Opener(x.Config.DataDir), func(r secret.Renewal, err error) {
+		left := secret.KeepAlive(ctx, slices.Clone(sealed.Renewals), sealed.Until, x.Full.providers(x.Config.DataDir), func(r secret.Renewal, err error) {
 			x.Log.WithError(err).WithField("lease", r.Lease.ID).Error("lease not renewed")
 			x.sayf("Warning: secret %s may end before the job does: %v", r.Secret, err)
 		})

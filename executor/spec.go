@@ -15,7 +15,7 @@ import (
 
 	"cleanroom/config/glob"
 	"cleanroom/executor/contract"
-	"cleanroom/executor/policy"
+	"cleanroom/executor/policy/verdict"
 	"cleanroom/executor/registry"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/fault"
@@ -111,7 +111,7 @@ func (x *Executor) profile(who standing) (sandbox.Profile, error) {
 	no := fmt.Errorf("%w: %s is %.100q, this runner's profile is %s and a job can only ask for a harder one: use one of %v, or none",
 		ErrDenied, ProfileVariable, asked, have, order[at:])
 	if slices.Contains(order, asked) {
-		if _, err := x.decide(who, policy.Profile, string(asked)); err == nil {
+		if _, err := x.decide(who, verdict.Profile, string(asked)); err == nil {
 			return asked, nil
 		} else if len(who.rules.Rules()) > 0 {
 			return "", err
@@ -136,7 +136,7 @@ func (x *Executor) jobContainer(job *contract.Job, auth sandbox.Credentials, who
 		if err := allowed("image", asked.Name, images.Allowed); err != nil {
 			return sandbox.Container{}, err
 		}
-		if _, err := x.decide(who, policy.Image, asked.Name); err != nil {
+		if _, err := x.decide(who, verdict.Image, asked.Name); err != nil {
 			return sandbox.Container{}, err
 		}
 	}
@@ -159,7 +159,7 @@ func (x *Executor) serviceContainer(asked contract.RoomService, auth sandbox.Cre
 	if err := allowed("service", asked.Name, x.Config.Images.AllowedServices); err != nil {
 		return sandbox.Container{}, err
 	}
-	if _, err := x.decide(who, policy.Service, asked.Name); err != nil {
+	if _, err := x.decide(who, verdict.Service, asked.Name); err != nil {
 		return sandbox.Container{}, err
 	}
 	policies, err := x.pullPolicies(asked.PullPolicy)

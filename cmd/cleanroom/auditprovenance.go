@@ -11,6 +11,7 @@ import (
 
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/provenance"
+	"cleanroom/executor/audit/provenance/slsa"
 )
 
 // errNoProvenance is a job of which nothing was signed, or nothing is kept.
@@ -47,7 +48,7 @@ func auditProvenance(g *globals) *cobra.Command {
 				failed = append(failed, err)
 				for _, line := range lines {
 					found = true
-					if _, err := provenance.Verify(line, keys...); err != nil {
+					if _, err := slsa.Verify(line, keys...); err != nil {
 						failed = append(failed, fmt.Errorf("%s: %w", room, err))
 						continue
 					}

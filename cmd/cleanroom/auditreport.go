@@ -32,7 +32,7 @@ func auditReport(open openAuditLog) *cobra.Command {
 		Example: "  cleanroom audit report --from 2026-01-01 --to 2026-01-31 --out january.html\n" +
 			"  cleanroom audit report --from 7d > week.html\n" +
 			"  cleanroom audit report --key \"$(cat runner-7.key)\" --job-logs ./logs --out all.html",
-		RunE: func(c *cobra.Command, _ []string) error { return verdict(makeReport(c, open, p, a, out)) },
+		RunE: func(c *cobra.Command, _ []string) error { return judged(makeReport(c, open, p, a, out)) },
 	}
 	p.flags(c)
 	a.flags(c)

@@ -31,8 +31,8 @@ const (
 	exitOpen  = 2 // it cannot be told, or not of all
 )
 
-// verdict is an error with the exit code that tells wrong from not known.
-func verdict(err error) error {
+// judged is an error with the exit code that tells wrong from not known.
+func judged(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -138,9 +138,9 @@ func auditVerify(g *globals) *cobra.Command {
 			"  cleanroom audit verify --bundle 4711.proof --key \"$(cat runner-7.key)\"",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if bundle != "" {
-				return verdict(proved(g, bundle, a.first, c.OutOrStdout()))
+				return judged(proved(g, bundle, a.first, c.OutOrStdout()))
 			}
-			return verdict(verified(g, a, dir, c))
+			return judged(verified(g, a, dir, c))
 		},
 	}
 	a.flags(c)

@@ -86,7 +86,7 @@ func (g *globals) serve(c *cobra.Command, call *contract.Call, name string, args
 			cfg = config.Default()
 		}
 	}
-	x := &executor.Executor{Config: cfg, Call: call, Log: logrus.NewEntry(silent()), Out: c.OutOrStdout(), Version: version}
+	x := &executor.Executor{Config: cfg, Call: call, Log: logrus.NewEntry(silent()), Out: c.OutOrStdout(), Version: version, Full: full}
 	if wrong != nil && name != "cleanup" {
 		return failed(c.Context(), x, name, args, wrong)
 	}

@@ -10,35 +10,28 @@ import (
 	"cel.dev/cel-go/cel"
 
 	"cleanroom/executor/identity"
+	"cleanroom/executor/policy/verdict"
 )
 
-// Kind of what a job asks for.
-type Kind string
+// The words of decisions are package verdict's.
+type (
+	Kind       = verdict.Kind
+	Decision   = verdict.Decision
+	Waiver     = verdict.Waiver
+	CacheGrant = verdict.CacheGrant
+)
 
-// Kinds. A Profile is one that hardens less than the admin's; a Cache is one
-// that is kept, by its key; a Warn is a file in which a secret that the guard finds is told and stored all the same.
+// Kinds.
 const (
-	Secret  Kind = "secret"
-	Image   Kind = "image"
-	Service Kind = "service"
-	Profile Kind = "profile"
-	Cache   Kind = "cache"
-	Warn    Kind = "warn"
+	Secret  = verdict.Secret
+	Image   = verdict.Image
+	Service = verdict.Service
+	Profile = verdict.Profile
+	Cache   = verdict.Cache
+	Warn    = verdict.Warn
 )
 
-// Decision is the policy's answer.
-type Decision struct {
-	Allowed bool `json:"allowed"`
-	// Rule that grants; empty when none did.
-	Rule string `json:"rule,omitempty"`
-	// Stages are globs over the names of stages that get a secret; empty
-	// means the default.
-	Stages []string `json:"stages,omitempty"`
-	// Identity are the profiles that the job's tokens must meet.
-	Identity []string `json:"identity,omitempty"`
-	// Reason is one line. It repeats conditions and the job's own facts.
-	Reason string `json:"reason"`
-}
+var _ verdict.Policy = (*Policy)(nil)
 
 // maxNamed is how many rules a reason goes into.
 const maxNamed = 3
@@ -48,8 +41,8 @@ const maxNamed = 3
 // first rule in order that lists it and whose condition is true grants it.
 // Images, services and caches are free until some rule lists any.
 func (p *Policy) Decide(kind Kind, name string, facts identity.Facts) Decision {
-	if (kind == Image || kind == Service || kind == Cache) && !p.governs(kind) {
-		return Decision{Allowed: true, Reason: fmt.Sprintf("no rule is about %ss", kind)}
+	if free, ok := verdict.Free(kind); ok && !p.governs(kind) {
+		return free
 	}
 	known, err := activation(facts)
 	if err != nil {
@@ -70,43 +63,28 @@ func (p *Policy) Decide(kind Kind, name string, facts identity.Facts) Decision {
 		refusals = append(refusals, no)
 	}
 	if len(refusals) == 0 {
-		return Decision{Reason: fmt.Sprintf("no rule grants %s %s to any job; ask the runner's admin", kind, shortQuote(name))}
+		return verdict.Unlisted(kind, shortQuote(name))
 	}
 	return Decision{Reason: reason(refusals, facts)}
-}
-
-// Waiver is where a rule lets a job store files although the guard found a
-// secret in them.
-type Waiver struct {
-	Rule     string   `json:"rule"`
-	Paths    []string `json:"paths"` // globs, relative to the project's folder
-	Identity []string `json:"-"`     // profiles that the job's tokens must meet
 }
 
 // Waivers are those of the rules that are true of a job. They are decided
 // before the job runs, so that no stage has to compile rules.
 func (p *Policy) Waivers(facts identity.Facts) (all []Waiver) {
 	for _, r := range p.granting(Warn, facts) {
-		all = append(all, Waiver{r.source.Name, slices.Clone(r.source.Warn), slices.Clone(r.source.Identity)})
+		all = append(all, Waiver{Rule: r.source.Name, Paths: slices.Clone(r.source.Warn), Identity: slices.Clone(r.source.Identity)})
 	}
 	return all
-}
-
-// CacheGrant is which caches a rule lets a job keep, and have.
-type CacheGrant struct {
-	Rule     string
-	Keys     []string // globs
-	Identity []string // profiles that the job's tokens must meet
 }
 
 // CacheGrants are those of the rules that are true of a job, decided once as
 // Waivers are; where no rule is about caches, one of all keys and no rule.
 func (p *Policy) CacheGrants(facts identity.Facts) (all []CacheGrant) {
 	if !p.governs(Cache) {
-		return []CacheGrant{{Keys: []string{"**"}}}
+		return verdict.AllCaches()
 	}
 	for _, r := range p.granting(Cache, facts) {
-		all = append(all, CacheGrant{r.source.Name, slices.Clone(r.source.Caches), slices.Clone(r.source.Identity)})
+		all = append(all, CacheGrant{Rule: r.source.Name, Keys: slices.Clone(r.source.Caches), Identity: slices.Clone(r.source.Identity)})
 	}
 	return all
 }

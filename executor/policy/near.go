@@ -1,28 +1,15 @@
 package policy
 
 import (
-	"strconv"
-	"unicode/utf8"
-
 	"cleanroom/config"
+	"cleanroom/executor/policy/verdict"
 )
 
-// maxQuote bounds what a message repeats of a name or a value, in bytes.
-const maxQuote = 100
+const maxQuote = verdict.MaxQuote
 
-// shortQuote shows a text on one line, whatever is in it.
-func shortQuote(s string) string { return strconv.Quote(short(s, maxQuote)) }
+func shortQuote(s string) string { return verdict.ShortQuote(s) }
 
-// short keeps the beginning of a text.
-func short(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most] + "..."
-}
+func short(s string, most int) string { return verdict.Short(s, most) }
 
 // didYouMean names the candidate that is nearest, if one is near.
 func didYouMean(name string, candidates []string) string {

@@ -19,6 +19,7 @@ import (
 	"fmt"
 
 	"cleanroom/config"
+	"cleanroom/executor/policy/verdict"
 )
 
 // ErrPolicy is a policy that cannot be used. Every error is one line that
@@ -107,7 +108,7 @@ func (p *Policy) Rules() []config.Rule {
 // JSON. Keys are in the order below and an empty list is [].
 func versionOf(rules []rule) (string, error) {
 	h := sha256.New()
-	h.Write([]byte("cleanroom policy 1\n"))
+	h.Write([]byte(verdict.Form))
 	enc := json.NewEncoder(h)
 	for _, r := range rules {
 		s := r.source

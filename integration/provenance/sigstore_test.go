@@ -15,6 +15,7 @@ import (
 	intoto "github.com/in-toto/in-toto-golang/in_toto"
 
 	"cleanroom/executor/audit/provenance"
+	"cleanroom/executor/audit/provenance/slsa"
 	"cleanroom/executor/identity"
 )
 
@@ -35,11 +36,11 @@ func envelope(t *testing.T, private ed25519.PrivateKey, n int) (line, statement 
 		sum := sha256.Sum256([]byte(path(i)))
 		files = append(files, provenance.File{Path: path(i), SHA256: sum[:], Artifacts: []int{0}})
 	}
-	statement, err := provenance.New(job, files, func(s string) string { return s })
+	statement, err := slsa.New(job, files, func(s string) string { return s })
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, err = provenance.Seal(t.Context(), statement, private.Public().(ed25519.PublicKey), provenance.Key{Signer: private})
+	line, err = slsa.Seal(t.Context(), statement, private.Public().(ed25519.PublicKey), slsa.Key{Signer: private})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,22 +57,22 @@ func key(fill byte) ed25519.PrivateKey {
 func sigstore(t *testing.T, line []byte, public crypto.PublicKey, content string) error {
 	t.Helper()
 	got, err := Sigstore(line, public, strings.NewReader(content))
-	if err == nil && got != provenance.PredicateType {
+	if err == nil && got != slsa.PredicateType {
 		t.Errorf("the predicate is %q", got)
 	}
 	return err
 }
 
 func TestSigstoreVerifies(t *testing.T) {
-	line, _ := envelope(t, key(1), provenance.MaxSubjects)
+	line, _ := envelope(t, key(1), slsa.MaxSubjects)
 	public := key(1).Public()
-	for _, i := range []int{0, 500, provenance.MaxSubjects - 1} {
+	for _, i := range []int{0, 500, slsa.MaxSubjects - 1} {
 		if err := sigstore(t, line, public, path(i)); err != nil {
 			t.Errorf("file %d: %v", i, err)
 		}
 	}
 	var list strings.Builder
-	const many = 2 * provenance.MaxSubjects
+	const many = 2 * slsa.MaxSubjects
 	for i := range many {
 		fmt.Fprintf(&list, "%x  %s\n", sha256.Sum256([]byte(path(i))), path(i))
 	}

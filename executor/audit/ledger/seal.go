@@ -7,16 +7,31 @@ import (
 
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/provenance"
+	"cleanroom/executor/audit/provenance/slsa"
 )
 
 // Builder is the URI by which provenance names this host: the log's origin,
 // which its admin chose.
 func (l *Ledger) Builder() string { return "https://" + l.Keys().Origin() }
 
-// Seal signs provenance with the key that the log has now. It cannot be taken
-// for a checkpoint: what DSSE signs does not end with a line's end, and a note
-// must.
-func (l *Ledger) Seal(ctx context.Context, statement []byte) (line []byte, err error) {
+// Seal makes provenance and signs it with the key that the log has now; hide
+// gives a text without the job's secrets. It cannot be taken for a checkpoint:
+// what DSSE signs does not end with a line's end, and a note must.
+// provenance.ErrNoSubject and ErrJob: there is nothing to sign.
+func (l *Ledger) Seal(ctx context.Context, job provenance.Job, files []provenance.File, hide func(string) string) (provenance.Envelope, error) {
+	statement, err := slsa.New(job, files, hide)
+	if err != nil {
+		return provenance.Envelope{}, err
+	}
+	made, err := slsa.Read(statement)
+	if err != nil {
+		return provenance.Envelope{}, err
+	}
+	line, err := l.seal(ctx, statement)
+	return provenance.Envelope{Line: line, Subjects: len(made.GetSubject())}, err
+}
+
+func (l *Ledger) seal(ctx context.Context, statement []byte) (line []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTime)
 	defer cancel()
 	now, err := Open(l.config) // the key may have been changed since we began
@@ -32,10 +47,10 @@ func (l *Ledger) Seal(ctx context.Context, statement []byte) (line []byte, err e
 	if err != nil {
 		return nil, fmt.Errorf("sign provenance: %w", err)
 	}
-	return provenance.Seal(ctx, statement, public, sealer{signer})
+	return slsa.Seal(ctx, statement, public, sealer{signer})
 }
 
-// sealer is a key of ours as package provenance wants it. The context is the
+// sealer is a key of ours as package slsa wants it. The context is the
 // signing command's already.
 type sealer struct{ *key.Signer }
 

@@ -13,8 +13,11 @@ import (
 
 	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/record/schema"
 	"cleanroom/executor/secret/hostkey/durable"
 )
+
+func init() { record.Check = schema.Check }
 
 // memory is a log that can be asked, and that fails when it is told to.
 type memory struct {

@@ -1,4 +1,4 @@
-// Package provenance says, signed and in a form that others' verifiers read,
+// Package slsa says, signed and in a form that others' verifiers read,
 // where a job's artifacts come from: an in-toto Statement v1
 // (https://in-toto.io/Statement/v1) with SLSA provenance v1
 // (https://slsa.dev/provenance/v1), in a DSSE envelope.
@@ -7,9 +7,9 @@
 //
 // The same job and files give the same bytes: the statement is RFC 8785's
 // canonical JSON, and so is, with Ed25519, the envelope. It is at most
-// MaxStatement bytes, whatever a job stores. No value of a variable is put into
-// it, and each text that a job's author has a say in is passed through the
-// caller's hide first, as the job's log is. A file in which a rule let a secret
+// provenance.MaxStatement bytes, whatever a job stores. No value of a variable is
+// put into it, and each text that a job's author has a say in is passed through
+// the caller's hide first, as the job's log is. A file in which a rule let a secret
 // pass is no subject: its hash would be a way to guess the secret. What was
 // signed is verified with the public key before it is given out.
 //
@@ -56,4 +56,4 @@
 //
 // runDetails: the builder's ID is the admin's word. The invocation is the job's
 // URL. A job is finished, here, when its files were looked through.
-package provenance
+package slsa

@@ -1,4 +1,4 @@
-package provenance
+package slsa
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"cleanroom/executor/audit/provenance"
 	"cleanroom/executor/identity"
 )
 
@@ -28,9 +29,9 @@ const canary = "tr0ub4dorandthree"
 func hide(s string) string { return strings.ReplaceAll(s, canary, "[cleanroom: CANARY]") }
 
 // garden is a job; hidden stands wherever its author could put a text.
-func garden(hidden string) Job {
+func garden(hidden string) provenance.Job {
 	const response = "job response (git_info.ref)"
-	return Job{
+	return provenance.Job{
 		Facts: identity.Facts{
 			"job_id": {Value: int64(9007199254740993), Source: "job response (id)"}, // more than JSON's numbers can hold
 			"sha":    {Value: strings.Repeat("a1", 20), Source: response},
@@ -38,12 +39,12 @@ func garden(hidden string) Job {
 			"job_name": {Value: "build \"größe\" " + hidden, Source: response},
 		},
 		Repository: "https://gitlab-ci-token:glcbt-job-token@gitlab.example.com:8443/garden/shed.git?" + hidden,
-		Images: []Image{
+		Images: []provenance.Image{
 			{Role: "helper", ID: "sha256:" + strings.Repeat("0b", 32)},
 			{Role: "job", Digest: "docker.io/library/golang@sha256:" + strings.Repeat("0c", 32), ID: "sha256:" + strings.Repeat("0d", 32)},
 			{Role: "service", Digest: "registry.example.com/" + hidden + "@sha256:" + strings.Repeat("0e", 32)},
 		},
-		Artifacts: []Artifact{{Type: "artifact", Name: "shed-$CI_JOB_ID " + hidden}, {Type: "junit"}},
+		Artifacts: []provenance.Artifact{{Type: "artifact", Name: "shed-$CI_JOB_ID " + hidden}, {Type: "junit"}},
 		Stage:     "upload_artifacts_on_success", Profile: "hardened",
 		Builder: "https://ci.example.com/cleanroom", Version: "0.5.0",
 		Started: time.Date(2026, 10, 1, 8, 0, 0, 999, time.UTC), Finished: time.Date(2026, 10, 1, 8, 3, 7, 0, time.FixedZone("", 7200)),
@@ -51,22 +52,22 @@ func garden(hidden string) Job {
 }
 
 // files have their path for their content.
-func files(paths ...string) (all []File) {
+func files(paths ...string) (all []provenance.File) {
 	for _, path := range paths {
 		sum := sha256.Sum256([]byte(path))
-		all = append(all, File{Path: path, SHA256: sum[:], Artifacts: []int{0}})
+		all = append(all, provenance.File{Path: path, SHA256: sum[:], Artifacts: []int{0}})
 	}
 	return all
 }
 
-func some() []File {
+func some() []provenance.File {
 	all := files("dist/shed.whl", "dist/100%", "a\xff%", "b\nc", "dist/"+canary)
 	all[0].Artifacts = []int{0, 1}
 	all[1].Artifacts = nil
-	return append(all, File{Path: "tests/fixture", Artifacts: []int{0}})
+	return append(all, provenance.File{Path: "tests/fixture", Artifacts: []int{0}})
 }
 
-func statement(t testing.TB, job Job, files []File) []byte {
+func statement(t testing.TB, job provenance.Job, files []provenance.File) []byte {
 	t.Helper()
 	s, err := New(job, files, hide)
 	if err != nil {
@@ -116,22 +117,22 @@ func TestStatement(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*Job)
-		files  []File
+		change func(*provenance.Job)
+		files  []provenance.File
 		want   error
 	}{
-		"no file":             {func(*Job) {}, nil, ErrNoSubject},
-		"only withheld":       {func(*Job) {}, []File{{Path: "a"}}, ErrNoSubject},
-		"no builder":          {func(j *Job) { j.Builder = "" }, files("a"), ErrJob},
-		"builder is no URI":   {func(j *Job) { j.Builder = "runner 7" }, files("a"), ErrJob},
-		"no repository":       {func(j *Job) { j.Repository = "" }, files("a"), ErrJob},
-		"odd repository":      {func(j *Job) { j.Repository = "https://u:" + canary + "@%zz/" }, files("a"), ErrJob},
-		"no commit":           {func(j *Job) { delete(j.Facts, "sha") }, files("a"), ErrJob},
-		"commit is no hash":   {func(j *Job) { j.Facts["sha"] = identity.Fact{Value: strings.Repeat("x", 40)} }, files("a"), ErrJob},
-		"no job":              {func(j *Job) { delete(j.Facts, "job_id") }, files("a"), ErrJob},
-		"image of no digest":  {func(j *Job) { j.Images[0].ID = "" }, files("a"), ErrJob},
-		"image of a bad one":  {func(j *Job) { j.Images[0].ID = "sha256:1234" }, files("a"), ErrJob},
-		"more than its bound": {func(j *Job) { j.Artifacts[0].Name = strings.Repeat("n", MaxStatement) }, files("a"), ErrJob},
+		"no file":             {func(*provenance.Job) {}, nil, provenance.ErrNoSubject},
+		"only withheld":       {func(*provenance.Job) {}, []provenance.File{{Path: "a"}}, provenance.ErrNoSubject},
+		"no builder":          {func(j *provenance.Job) { j.Builder = "" }, files("a"), provenance.ErrJob},
+		"builder is no URI":   {func(j *provenance.Job) { j.Builder = "runner 7" }, files("a"), provenance.ErrJob},
+		"no repository":       {func(j *provenance.Job) { j.Repository = "" }, files("a"), provenance.ErrJob},
+		"odd repository":      {func(j *provenance.Job) { j.Repository = "https://u:" + canary + "@%zz/" }, files("a"), provenance.ErrJob},
+		"no commit":           {func(j *provenance.Job) { delete(j.Facts, "sha") }, files("a"), provenance.ErrJob},
+		"commit is no hash":   {func(j *provenance.Job) { j.Facts["sha"] = identity.Fact{Value: strings.Repeat("x", 40)} }, files("a"), provenance.ErrJob},
+		"no job":              {func(j *provenance.Job) { delete(j.Facts, "job_id") }, files("a"), provenance.ErrJob},
+		"image of no digest":  {func(j *provenance.Job) { j.Images[0].ID = "" }, files("a"), provenance.ErrJob},
+		"image of a bad one":  {func(j *provenance.Job) { j.Images[0].ID = "sha256:1234" }, files("a"), provenance.ErrJob},
+		"more than its bound": {func(j *provenance.Job) { j.Artifacts[0].Name = strings.Repeat("n", provenance.MaxStatement) }, files("a"), provenance.ErrJob},
 	} {
 		job := garden("")
 		test.change(&job)
@@ -258,7 +259,7 @@ func TestEnvelope(t *testing.T) {
 		"no key":             {line, nil, ErrSignature},
 		"a cut key":          {line, []ed25519.PublicKey{public[:31]}, ErrSignature},
 		"nothing":            {nil, []ed25519.PublicKey{public}, ErrEnvelope},
-		"too long":           {append(bytes.Clone(line), make([]byte, MaxEnvelope)...), []ed25519.PublicKey{public}, ErrEnvelope},
+		"too long":           {append(bytes.Clone(line), make([]byte, provenance.MaxEnvelope)...), []ed25519.PublicKey{public}, ErrEnvelope},
 		"two signatures":     {bytes.Replace(line, []byte(`"signatures":[`), []byte(`"signatures":[{"keyid":"","sig":""},`), 1), []ed25519.PublicKey{public}, ErrEnvelope},
 		"another type":       {forge(t, private, "text/plain", text), []ed25519.PublicKey{public}, ErrEnvelope},
 		"another predicate":  {sealed(change(PredicateType, "https://slsa.dev/provenance/v2")), []ed25519.PublicKey{public}, ErrEnvelope},

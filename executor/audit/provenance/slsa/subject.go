@@ -1,4 +1,4 @@
-package provenance
+package slsa
 
 import (
 	"crypto/sha256"
@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	intoto "github.com/in-toto/attestation/go/v1"
+
+	"cleanroom/executor/audit/provenance"
 )
 
 // Bounds of subjects that are files: from there on they are lists. Sigstore's
@@ -19,19 +21,9 @@ const (
 	maxNames    = 512 << 10 // all their names together, in bytes
 )
 
-// File is a regular file that the job stores.
-type File struct {
-	Path string // below the project's folder: any bytes but zero
-	// SHA256 of its content; nil: it is withheld, and only counted.
-	SHA256 []byte
-	// Artifacts that it may be part of, by their place in Job.Artifacts,
-	// ascending.
-	Artifacts []int
-}
-
 // subjectsOf are the files' own, or those of their lists.
-func subjectsOf(artifacts []Artifact, files []File, hide func(string) string) (all []*intoto.ResourceDescriptor, withheld int, err error) {
-	var told []File
+func subjectsOf(artifacts []provenance.Artifact, files []provenance.File, hide func(string) string) (all []*intoto.ResourceDescriptor, withheld int, err error) {
+	var told []provenance.File
 	names := 0
 	for _, f := range files {
 		if f.SHA256 == nil {
@@ -43,13 +35,13 @@ func subjectsOf(artifacts []Artifact, files []File, hide func(string) string) (a
 		names += len(f.Path)
 	}
 	if len(told) == 0 {
-		return nil, 0, ErrNoSubject
+		return nil, 0, provenance.ErrNoSubject
 	}
 	labels := make([]string, len(artifacts))
 	for i, a := range artifacts {
 		labels[i] = strings.ToValidUTF8(hide(a.String()), "\uFFFD")
 	}
-	slices.SortFunc(told, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(told, func(a, b provenance.File) int { return strings.Compare(a.Path, b.Path) })
 	if len(told) > MaxSubjects || names > maxNames {
 		all, err = lists(labels, told)
 		return all, withheld, err
@@ -95,7 +87,7 @@ func encode(path string) (name string, encoded bool) {
 }
 
 // lists are a subject for each artifact, and one for files that are of none.
-func lists(labels []string, files []File) (all []*intoto.ResourceDescriptor, err error) {
+func lists(labels []string, files []provenance.File) (all []*intoto.ResourceDescriptor, err error) {
 	made := make([]*list, len(labels)+1)
 	for _, f := range files {
 		of := f.Artifacts
@@ -123,7 +115,7 @@ func lists(labels []string, files []File) (all []*intoto.ResourceDescriptor, err
 		})
 	}
 	if len(all) > MaxSubjects {
-		return nil, fmt.Errorf("%w: it has %d artifacts, at most %d are possible", ErrJob, len(all), MaxSubjects)
+		return nil, fmt.Errorf("%w: it has %d artifacts, at most %d are possible", provenance.ErrJob, len(all), MaxSubjects)
 	}
 	return all, nil
 }
@@ -137,7 +129,7 @@ type list struct {
 var escaped = strings.NewReplacer("\\", `\\`, "\n", `\n`, "\r", `\r`)
 
 // add writes a line as sha256sum does.
-func (l *list) add(f File) {
+func (l *list) add(f provenance.File) {
 	name, mark := escaped.Replace(f.Path), ""
 	if name != f.Path {
 		mark = `\`

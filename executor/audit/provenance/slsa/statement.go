@@ -1,4 +1,4 @@
-package provenance
+package slsa
 
 import (
 	"encoding/hex"
@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"cleanroom/executor/identity"
+	"cleanroom/executor/audit/provenance"
 )
 
 // What a statement says of itself.
@@ -26,74 +26,31 @@ const (
 	PredicateType = "https://slsa.dev/provenance/v1"
 )
 
-// MaxStatement bounds a statement, in bytes.
-const MaxStatement = 2 << 20
-
-// Errors of making a statement.
-var (
-	// ErrNoSubject is a job that stores no regular file, or none that may be
-	// told of.
-	ErrNoSubject = errors.New("the job stores no file that provenance could be about")
-	// ErrJob is a job of which not enough, or too much, is known.
-	ErrJob = errors.New("no provenance can be made for this job")
-)
-
-// Job is what is said of a job.
-type Job struct {
-	Facts      identity.Facts
-	Repository string // git_info.repo_url; the login in it is left out
-	Images     []Image
-	Artifacts  []Artifact
-	Stage      string // the runner's, which stores the files
-	Profile    string
-
-	Builder string // the URI of what ran the job, as its admin names it
-	Version string // of cleanroom
-
-	Started, Finished time.Time // kept to the second
-}
-
-// Image is one that a container of the room was made of.
-type Image struct {
-	Role   string // helper, job, service
-	Digest string // NAME@sha256:HEX, if a registry gave one
-	ID     string // the engine's, sha256:HEX
-}
-
-// Artifact is one that the job stores.
-type Artifact struct {
-	Type string // artifact, or the report's type
-	Name string // as .gitlab-ci.yml has it
-}
-
-func (a Artifact) String() string {
-	if a.Name == "" {
-		return a.Type
-	}
-	return a.Type + " " + a.Name
-}
+// job is one of which a statement is made.
+type job struct{ provenance.Job }
 
 // New makes the statement: canonical JSON, not signed yet. hide gives a text
-// without the job's secrets. Errors wrap ErrNoSubject or ErrJob.
-func New(job Job, files []File, hide func(string) string) ([]byte, error) {
+// without the job's secrets. Errors wrap provenance.ErrNoSubject or ErrJob.
+func New(of provenance.Job, files []provenance.File, hide func(string) string) ([]byte, error) {
+	job := job{of}
 	text := func(s string) string { return strings.ToValidUTF8(hide(s), "\uFFFD") }
 	subjects, withheld, err := subjectsOf(job.Artifacts, files, hide)
 	if err != nil {
 		return nil, err
 	}
-	provenance, err := job.provenance(withheld, text)
+	made, err := job.provenance(withheld, text)
 	if err == nil {
-		err = provenance.Validate()
+		err = made.Validate()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrJob, err)
+		return nil, fmt.Errorf("%w: %w", provenance.ErrJob, err)
 	}
 	statement := &intoto.Statement{Type: intoto.StatementTypeUri, Subject: subjects, PredicateType: PredicateType, Predicate: &structpb.Struct{}}
-	if err := remake(provenance, statement.Predicate); err != nil {
+	if err := remake(made, statement.Predicate); err != nil {
 		return nil, err
 	}
 	if err := statement.Validate(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrJob, err)
+		return nil, fmt.Errorf("%w: %w", provenance.ErrJob, err)
 	}
 	marshaled, err := protojson.Marshal(statement)
 	if err != nil {
@@ -103,8 +60,8 @@ func New(job Job, files []File, hide func(string) string) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case len(canonical) > MaxStatement:
-		return nil, fmt.Errorf("%w: the statement has %d bytes, more than %d: give artifacts shorter names", ErrJob, len(canonical), MaxStatement)
+	case len(canonical) > provenance.MaxStatement:
+		return nil, fmt.Errorf("%w: the statement has %d bytes, more than %d: give artifacts shorter names", provenance.ErrJob, len(canonical), provenance.MaxStatement)
 	}
 	return canonical, nil
 }
@@ -118,7 +75,7 @@ func remake(from, to proto.Message) error {
 	return protojson.Unmarshal(text, to)
 }
 
-func (j Job) provenance(withheld int, text func(string) string) (*slsa.Provenance, error) {
+func (j job) provenance(withheld int, text func(string) string) (*slsa.Provenance, error) {
 	external, err := j.external(text)
 	if err != nil {
 		return nil, err
@@ -157,7 +114,7 @@ func (j Job) provenance(withheld int, text func(string) string) (*slsa.Provenanc
 	}, nil
 }
 
-func (j Job) external(text func(string) string) (*structpb.Struct, error) {
+func (j job) external(text func(string) string) (*structpb.Struct, error) {
 	facts := map[string]any{}
 	for name, fact := range j.Facts {
 		value := fact.Value
@@ -176,7 +133,7 @@ func (j Job) external(text func(string) string) (*structpb.Struct, error) {
 	return structpb.NewStruct(map[string]any{"facts": facts, "artifacts": artifacts})
 }
 
-func (j Job) dependencies(repository *url.URL, text func(string) string) ([]*intoto.ResourceDescriptor, error) {
+func (j job) dependencies(repository *url.URL, text func(string) string) ([]*intoto.ResourceDescriptor, error) {
 	sha, _ := j.Facts["sha"].Value.(string)
 	algorithm := "gitCommit"
 	if len(sha) == 64 {

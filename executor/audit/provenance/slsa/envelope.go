@@ -1,4 +1,4 @@
-package provenance
+package slsa
 
 import (
 	"context"
@@ -11,13 +11,12 @@ import (
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"cleanroom/executor/audit/provenance"
 )
 
 // PayloadType is what an envelope says it holds.
 const PayloadType = "application/vnd.in-toto+json"
-
-// MaxEnvelope bounds an envelope, in bytes: base64 makes four of three.
-const MaxEnvelope = MaxStatement/3*4 + 4096
 
 // Errors about envelopes.
 var (
@@ -72,8 +71,8 @@ func Seal(ctx context.Context, statement []byte, public ed25519.PublicKey, by Si
 // wrap ErrEnvelope or ErrSignature.
 func Verify(envelope []byte, keys ...ed25519.PublicKey) (*intoto.Statement, error) {
 	var e dsse.Envelope
-	if len(envelope) > MaxEnvelope {
-		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrEnvelope, MaxEnvelope)
+	if len(envelope) > provenance.MaxEnvelope {
+		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrEnvelope, provenance.MaxEnvelope)
 	}
 	if err := json.Unmarshal(envelope, &e); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEnvelope, err)
