@@ -20,9 +20,9 @@ SETUP := . integration/setup.sh
 help: ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## build bin/cleanroom and bin/cleanroom-init
+build: ## build bin/cleanroom, bin/cleanroom-admin and bin/cleanroom-init
 	@mkdir -p bin
-	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-init
+	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-admin ./cmd/cleanroom-init
 
 images: ## make the helper image and those of the sample and the tests
 	@$(SETUP) && setup_base

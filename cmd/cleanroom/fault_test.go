@@ -38,12 +38,11 @@ func sign() {
 
 // faulty is a cleanroom that has fault points.
 var faulty = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(filepath.Dir(os.Getenv(initBinary)), "faulty")
-	out, err := exec.Command("go", "build", "-tags", "faults", "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build with fault points: %w: %s", err, out)
+	dir := filepath.Join(programs, "faulty")
+	if err := build(dir, version, []string{"-tags", "faults"}, "cleanroom", "cleanroom-admin"); err != nil {
+		return "", fmt.Errorf("with fault points: %w", err)
 	}
-	return path, nil
+	return filepath.Join(dir, "cleanroom"), nil
 })
 
 // host has a folder of data and a configuration.

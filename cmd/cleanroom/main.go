@@ -1,66 +1,64 @@
 // Command cleanroom is a driver for GitLab Runner's custom executor: it gives
 // every CI job a clean room of containers and wipes it afterwards.
+//
+// The runner starts it some ten times for a job, so it loads no more than most
+// calls need. Everything else, the admin's commands too, is cleanroom-admin's,
+// which it finds beside itself and puts in its own place: to whoever calls they
+// are one program.
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
-	"gitlab.com/gitlab-org/gitlab-runner/executors/custom/api"
-	"golang.org/x/sys/unix"
-
-	"cleanroom/executor/contract"
+	"cleanroom/cmd/internal/stages"
 )
 
 // version is set by the build (-ldflags -X main.version=...).
 var version = "0.1.0-dev"
 
 func main() {
-	noCrashDump()
-	err := root().Execute()
-	if err == nil {
+	stages.NoCrashDump()
+	if slices.Equal(os.Args[1:], []string{"--version"}) { // as cobra says it; by it doctor knows us
+		fmt.Println("cleanroom version", version)
 		return
 	}
-	code := 1
-	var e exitError
-	if errors.As(err, &e) {
-		code = e.code
-		err = e.err
-	} else if call, err := contract.FromEnviron(os.Environ()); err == nil || errors.Is(err, contract.ErrNoJobResponse) && ofRunner() {
-		code = call.SystemFailure() // a wrong argument in the runner's config.toml is no job's fault
+	handOver := func() error { return stages.HandOver(version) }
+	stage, args, config, ok := parse(os.Args[1:])
+	if !ok {
+		stages.End(handOver())
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cleanroom:", err)
+	p := stages.Program{Version: version, Config: config, Out: os.Stdout, HandOver: handOver}
+	stages.End(p.Serve(context.Background(), stage, args))
+}
+
+// parse reads the command line of a stage. What is anything else, or wrong, is
+// cleanroom-admin's to read: not ok.
+func parse(words []string) (stage stages.Stage, args []string, config string, ok bool) {
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		value, given := strings.CutPrefix(word, "--config=")
+		switch {
+		case given:
+			config = value
+		case word == "--config" && len(words) > 0:
+			config, words = words[0], words[1:]
+		case len(word) > 1 && word[0] == '-':
+			return stage, nil, "", false
+		default:
+			args = append(args, word)
+		}
 	}
-	os.Exit(code)
-}
-
-// noCrashDump keeps what this process, or one that it starts, knows from being
-// written to a disk when it crashes. With a limit of 0 the kernel would still
-// feed a dump to a program (core(5), core_pattern with |); with 1, which it
-// keeps for such programs themselves, it does neither.
-func noCrashDump() {
-	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1})
-}
-
-// ofRunner says whether a runner called us, even one that is too old.
-func ofRunner() bool {
-	return os.Getenv(api.BuildFailureExitCodeVariable) != "" || os.Getenv(api.SystemFailureExitCodeVariable) != ""
-}
-
-// exitError is an error with the exit code that a caller acts on; a nil err
-// has been said already.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit code %d", e.code)
+	if len(args) > 0 {
+		stage, ok = stages.Find(args[0])
+		args = args[1:]
 	}
-	return e.err.Error()
+	if config == "" {
+		config = os.Getenv("CLEANROOM_CONFIG")
+	}
+	return stage, args, config, ok && len(args) == stage.Args
 }
-
-func (e exitError) Unwrap() error { return e.err }

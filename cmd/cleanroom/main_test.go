@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,18 +16,16 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/clitest"
 	"cleanroom/config"
 	"cleanroom/executor"
 	"cleanroom/executor/cache"
 )
 
-// initBinary is named by a variable that only reaches this test process: the
-// commands under test are this binary again, and must not build one each.
-const initBinary = "TEST_INIT_BINARY"
+// programs is the folder with the three, built once, before the scripts.
+var programs string
 
-// builder builds init once, before the scripts.
 type builder struct{ m *testing.M }
 
 func (b builder) Run() int {
@@ -37,19 +34,28 @@ func (b builder) Run() int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "cleanroom-init")
-	build := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", path, "cleanroom/cmd/cleanroom-init")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(string(out))
+	programs = dir
+	if err := build(dir, version, nil, "cleanroom", "cleanroom-admin", "cleanroom-init"); err != nil {
+		panic(err)
 	}
-	os.Setenv(initBinary, path)
 	return b.m.Run()
 }
 
-func TestMain(m *testing.M) {
-	testscript.Main(builder{m}, map[string]func(){"cleanroom": main, "sign": sign})
+// build builds programs of ours into a folder, as make does.
+func build(dir, version string, flags []string, names ...string) error {
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=" + version, "-o", dir + "/"}, flags...)
+	for _, name := range names {
+		args = append(args, "cleanroom/cmd/"+name)
+	}
+	command := exec.Command("go", args...)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
+
+func TestMain(m *testing.M) { testscript.Main(builder{m}, map[string]func(){"sign": sign}) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -77,33 +83,15 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(data) })
 			e.Setenv("CLEANROOM_DATA_DIR", data)
-			e.Setenv("CLEANROOM_ENGINE_INIT_PATH", os.Getenv(initBinary))
-			e.Setenv("INIT", os.Getenv(initBinary))
+			e.Setenv("PATH", programs+":"+os.Getenv("PATH"))
+			e.Setenv("PROGRAMS", programs)
+			e.Setenv("INIT", filepath.Join(programs, "cleanroom-init"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "lines": lines, "answer": answer, "differ": differ, "room": room, "keep": keep,
+			"exits": clitest.Exits, "lines": clitest.Lines, "answer": answer, "differ": differ, "room": room, "keep": keep,
 		},
 	})
-}
-
-// exits CODE PROGRAM ARGS... runs a program that must exit so.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	code := 0
-	var exit *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if code != want {
-		ts.Fatalf("exit code %d, want %d", code, want)
-	}
 }
 
 // keep DATA PROJECT ID KEY CONTENT keeps a cache, as a job of a protected ref.
@@ -123,16 +111,6 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 		Place: cache.Place{Instance: "abc", ProjectID: id, Protected: true, Path: args[3]},
 		Key:   args[3], Project: args[1], Job: 7, Created: time.Now(), Modified: time.Now(),
 	}))
-}
-
-// lines FILE N counts a file's lines (stdout and stderr are files, too).
-func lines(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: lines FILE N")
-	}
-	if n := strings.Count(ts.ReadFile(args[0]), "\n"); strconv.Itoa(n) != args[1] {
-		ts.Fatalf("%s has %d lines, want %s", args[0], n, args[1])
-	}
 }
 
 // answer reads what `cleanroom config` printed, as the runner does, and sets
@@ -202,38 +180,5 @@ func removeLabelled(filter string) {
 			remove = append(remove, kind[2])
 		}
 		exec.Command("docker", append(remove, strings.Fields(string(out))...)...).Run()
-	}
-}
-
-// Every command says in one line what it does and shows how it is called.
-func TestHelp(t *testing.T) {
-	var walk func(c *cobra.Command)
-	walk = func(c *cobra.Command) {
-		if c.Short == "" || strings.HasSuffix(c.Short, ".") || len(c.Short) > 70 {
-			t.Errorf("%s: short text %q", c.CommandPath(), c.Short)
-		}
-		if c.Runnable() && !c.HasSubCommands() && !strings.HasPrefix(c.Example, "  "+c.CommandPath()) {
-			t.Errorf("%s: example %q", c.CommandPath(), c.Example)
-		}
-		for _, line := range strings.Split(c.Example, "\n") {
-			if line != "" && !strings.HasPrefix(line, "  cleanroom ") {
-				t.Errorf("%s: example %q", c.CommandPath(), line)
-			}
-		}
-		for _, sub := range c.Commands() {
-			walk(sub)
-		}
-	}
-	walk(root())
-	if e := (exitError{code: 7}); e.Error() != fmt.Sprint("exit code ", 7) || errors.Unwrap(e) != nil {
-		t.Errorf("%v", e)
-	}
-}
-
-func TestJobOf(t *testing.T) {
-	for room, want := range map[string]int64{"cr-a1b2c3d4e-4711-0123456789": 4711, "cr-a-b-7-0123456789": 7, "": 0, "cr-4711": 0, "cr-a-b-c": 0, "xx-a-7-b": 0} {
-		if got, ok := jobOf(room); got != want || ok != (want != 0) {
-			t.Errorf("%q: %d, %v", room, got, ok)
-		}
 	}
 }

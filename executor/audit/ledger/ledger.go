@@ -41,7 +41,7 @@ const appendTime = 30 * time.Second
 const witnessTime = 10 * time.Second
 
 // Dir is the folder of the log.
-func Dir(c config.Config) string { return filepath.Join(c.DataDir, "audit", "log") }
+func Dir(c config.Config) string { return log.Dir(c.DataDir) }
 
 func keyFile(c config.Config) string { return filepath.Join(c.DataDir, "audit", "key") }
 

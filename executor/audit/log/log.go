@@ -60,6 +60,9 @@ func Init(ctx context.Context, dir string, signer *key.Signer, records ...[]byte
 	return l, l.Finish(ctx)
 }
 
+// Dir is the folder of a host's log.
+func Dir(dataDir string) string { return filepath.Join(dataDir, "audit", "log") }
+
 // Open opens the log in a folder, for reading and appending. It changes
 // nothing. tree.ErrNoLog: there is none; key.ErrChain.
 func Open(dir string) (*Log, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor/audit/list"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/report"
@@ -115,12 +116,12 @@ func TestAuditReport(t *testing.T) {
 
 // exit is the exit code of an error.
 func exit(err error) int {
-	var e exitError
+	var e stages.Exit
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &e):
-		return e.code
+		return e.Code
 	}
 	return -1
 }

@@ -9,12 +9,11 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor"
-	"cleanroom/executor/audit/dossier"
 	"cleanroom/executor/audit/forward"
 	"cleanroom/executor/audit/ledger"
-	"cleanroom/executor/audit/queue"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/report"
 )
@@ -29,7 +28,7 @@ func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit,
 	case err != nil:
 		return nil, err
 	}
-	a := keeper(c, l, report)
+	a := stages.Keeper(c, l, version, report)
 	a.Checkpoint, a.Seal, a.Builder = l.Checkpoint, l.Seal, l.Builder()
 	if len(c.Audit.Forward) > 0 {
 		a.Log = forwarding{l, func() {
@@ -41,23 +40,12 @@ func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit,
 	return a, nil
 }
 
-// keeper is audit with no more than what keeps records.
-func keeper(c config.Config, l dossier.Log, report *logrus.Entry) *executor.Audit {
-	return &executor.Audit{Log: l, Queue: queue.Of(c.DataDir), Version: version, Required: c.Audit.Required, Report: report}
-}
-
-// noLog is a log that cannot be used: what has to be in it before a room is off
-// the books keeps it there, and what an admin did waits.
-type noLog struct{ error }
-
-func (n noLog) Append([]byte) (int64, error) { return 0, n.error }
-
 // books is audit for what is done whether or not the log can be used. The error
 // says why it cannot.
 func (g *globals) books(c config.Config, report *logrus.Entry) (*executor.Audit, error) {
 	a, err := g.audit(c, report)
 	if err != nil {
-		a = keeper(c, noLog{err}, report)
+		a = stages.Keeper(c, stages.NoLog{Err: err}, version, report)
 	}
 	return a, err
 }

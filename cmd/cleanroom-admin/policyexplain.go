@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 )
 
@@ -35,7 +36,7 @@ func policyExplain(g *globals) *cobra.Command {
 			}
 			facts, job, err := s.read(c, cfg)
 			if err != nil {
-				return exitError{code: 2, err: err}
+				return stages.Exit{Code: 2, Err: err}
 			}
 			e := explain(cfg, p, facts, job, w)
 			e.Unverified = s.unverified
@@ -51,7 +52,7 @@ func policyExplain(g *globals) *cobra.Command {
 				return err
 			}
 			if denied := e.denied(); denied != "" {
-				return exitError{code: 1, err: fmt.Errorf("denied: %s; the reasons are above", denied)}
+				return stages.Exit{Code: 1, Err: fmt.Errorf("denied: %s; the reasons are above", denied)}
 			}
 			return nil
 		},

@@ -23,10 +23,6 @@ func timerCommand(g *globals) *cobra.Command {
 			"systemd runs. What a prepare finds it ends too; the timer is for hosts on which no next job comes.",
 		Example: "  cleanroom install-timer\n  cleanroom install-timer --dir . --every 5m",
 		RunE: func(c *cobra.Command, _ []string) error {
-			self, err := os.Executable()
-			if err != nil {
-				return err
-			}
 			if every < time.Second {
 				return fmt.Errorf("--every is %s: choose a second or more, like 1m", every)
 			}
@@ -34,7 +30,7 @@ func timerCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for name, text := range units(self, config, every) {
+			for name, text := range units(g.front, config, every) {
 				path := filepath.Join(dir, name)
 				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 					return fmt.Errorf("%w: run as root, or choose another --dir, of a folder that is there", err)

@@ -2,24 +2,22 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
-	"cleanroom/executor/secret/hostkey/durable"
 	"cleanroom/sandbox/docker"
-	"cleanroom/sandbox/docker/wire"
 )
 
-// flags that every command has.
-type globals struct{ config string }
+// globals are the flags that every command has, and the path of the program
+// that the runner calls.
+type globals struct{ config, front string }
 
-func root() *cobra.Command {
-	g := &globals{}
+func root(front string) *cobra.Command {
+	g := &globals{front: front}
 	c := &cobra.Command{
 		Use:   "cleanroom",
 		Short: "A clean container room for every GitLab CI job",
@@ -37,7 +35,7 @@ func root() *cobra.Command {
 		&cobra.Group{ID: "runner", Title: "Called by the runner:"},
 		&cobra.Group{ID: "admin", Title: "For admins:"},
 	)
-	for _, command := range stages(g) {
+	for _, command := range stageCommands(g) {
 		command.GroupID = "runner"
 		c.AddCommand(command)
 	}
@@ -81,39 +79,11 @@ func (g *globals) path() string {
 
 func (g *globals) load() (config.Config, error) { return config.Load(g.path(), os.Environ()) }
 
-// maxPulled bounds the record of pulled images, in bytes: tens of thousands.
-const maxPulled = 16 << 20
-
 // engine is the configured one.
 func (g *globals) engine() (*docker.Engine, error) {
 	cfg, err := g.load()
 	if err != nil {
 		return nil, err
 	}
-	return openEngine(cfg, nil)
-}
-
-// openEngine is the configured one; unfit is told why a room has networks of
-// the engine's where the configuration means it to have none.
-func openEngine(c config.Config, unfit func(error)) (*docker.Engine, error) {
-	subnet, _ := netip.ParsePrefix(c.Network.Subnet) // valid, or empty
-	return docker.New(docker.Options{
-		Host: c.Engine.Host, Runtime: c.Engine.Runtime, Transport: c.Engine.Transport,
-		InitPath: initPath(c), StateDir: c.StateDir, Timeout: c.Engine.Timeout,
-		Pulled:       durable.Kept{Path: filepath.Join(c.DataDir, "images", "pulled.json"), Limit: maxPulled},
-		RemovePulled: c.Images.Private == "remove",
-		Wires:        wire.Net{Subnet: subnet}, Unfit: unfit,
-	})
-}
-
-// initPath is where the configuration says, or beside this binary.
-func initPath(c config.Config) string {
-	if c.Engine.InitPath != "" {
-		return c.Engine.InitPath
-	}
-	self, err := os.Executable()
-	if err != nil {
-		self = os.Args[0]
-	}
-	return filepath.Join(filepath.Dir(self), "cleanroom-init")
+	return stages.OpenEngine(cfg, nil)
 }

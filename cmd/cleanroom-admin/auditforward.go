@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor/audit/forward"
 	"cleanroom/executor/plain"
 )
@@ -30,7 +31,7 @@ func auditForward(g *globals) *cobra.Command {
 			if len(cfg.Audit.Forward) == 0 {
 				return errors.New("records are sent nowhere: name a destination in [[audit.forward]]")
 			}
-			log, err := driverLog(cfg.Log, c.Name())
+			log, err := stages.DriverLog(cfg.Log, c.Name())
 			if err != nil {
 				return err
 			}

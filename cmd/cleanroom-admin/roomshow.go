@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor"
 	"cleanroom/executor/plain"
 	"cleanroom/sandbox"
@@ -30,7 +31,7 @@ func roomShow(g *globals) *cobra.Command {
 				return err
 			}
 			rooms, err := executor.EndedRooms(cfg.DataDir, func(room string) bool {
-				id, ok := jobOf(room)
+				id, ok := stages.JobOf(room)
 				return room == args[0] || ok && strconv.FormatInt(id, 10) == args[0]
 			})
 			if err != nil {

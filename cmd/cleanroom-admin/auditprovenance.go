@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/provenance"
 	"cleanroom/executor/audit/provenance/slsa"
@@ -41,7 +42,7 @@ func auditProvenance(g *globals) *cobra.Command {
 			found := false
 			var failed []error
 			for _, room := range rooms {
-				if job, ok := jobOf(room); room != args[0] && (!ok || strconv.FormatInt(job, 10) != args[0]) {
+				if job, ok := stages.JobOf(room); room != args[0] && (!ok || strconv.FormatInt(job, 10) != args[0]) {
 					continue
 				}
 				lines, err := provenance.Kept(cfg.DataDir, room)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor/doctor"
 )
 
@@ -18,15 +19,15 @@ func doctorCommand(g *globals) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := g.load()
 			if err != nil {
-				return exitError{code: 2, err: err}
+				return stages.Exit{Code: 2, Err: err}
 			}
-			o.InitPath, o.Version = initPath(cfg), version
+			o.InitPath, o.Version = stages.InitPath(cfg), version
 			checks := doctor.Run(c.Context(), cfg, o)
 			if err := doctor.Print(c.OutOrStdout(), checks); err != nil {
 				return err
 			}
 			if doctor.Failed(checks) {
-				return exitError{code: 1, err: errors.New("some checks failed: see their remedies above")}
+				return stages.Exit{Code: 1, Err: errors.New("some checks failed: see their remedies above")}
 			}
 			return nil
 		},

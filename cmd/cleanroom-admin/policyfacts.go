@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
@@ -53,7 +54,7 @@ func (s factSource) read(c *cobra.Command, cfg config.Config) (identity.Facts, *
 	}
 	who, err := identity.Establish(c.Context(), job, v)
 	if err != nil && !errors.Is(err, identity.ErrExpired) && !errors.Is(err, identity.ErrIssuer) {
-		return nil, nil, exitError{code: 1, err: err} // prepare refuses such a job
+		return nil, nil, stages.Exit{Code: 1, Err: err} // prepare refuses such a job
 	}
 	if err != nil { // a recorded job's tokens have expired
 		fmt.Fprintf(c.ErrOrStderr(), "warning: the job's ID tokens give no facts: %v (--unverified believes them)\n", err)

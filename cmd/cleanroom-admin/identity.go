@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor/contract"
 	"cleanroom/executor/identity"
@@ -47,15 +48,15 @@ func identityCheck(g *globals) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := g.load()
 			if err != nil {
-				return exitError{code: 2, err: err}
+				return stages.Exit{Code: 2, Err: err}
 			}
 			report, err := ask.check(c, cfg)
 			if err != nil && !errors.Is(err, identity.ErrToken) && !errors.Is(err, identity.ErrDisagree) {
-				return exitError{code: 2, err: err}
+				return stages.Exit{Code: 2, Err: err}
 			}
 			if report.Accepted = err == nil; err != nil {
 				report.Reason = err.Error()
-				err = exitError{code: 1, err: err}
+				err = stages.Exit{Code: 1, Err: err}
 			}
 			if ask.asJSON {
 				return errors.Join(json.NewEncoder(c.OutOrStdout()).Encode(report), err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"cleanroom/cmd/internal/clitest"
 	"cleanroom/executor/identity/idptest"
 )
 
@@ -46,7 +47,7 @@ func TestIdentityScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "lines": lines, "expand": expand},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": clitest.Exits, "lines": clitest.Lines, "expand": expand},
 	})
 }
 

@@ -62,14 +62,11 @@ func registerCommand(g *globals) *cobra.Command {
 	return c
 }
 
-// fill says what the runner is to call: this binary, with this configuration.
+// fill says what the runner is to call: cleanroom, with this configuration.
 func fill(o *register.Options, g *globals, cfg config.Config) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this binary: %w", err)
-	}
-	o.Command, o.BuildsDir, o.CacheDir, o.StageGrace = self, cfg.Room.BuildsDir, cfg.Room.CacheDir, cfg.Room.StageGrace
+	o.Command, o.BuildsDir, o.CacheDir, o.StageGrace = g.front, cfg.Room.BuildsDir, cfg.Room.CacheDir, cfg.Room.StageGrace
 	if path := g.path(); path != "" && path != config.DefaultPath {
+		var err error
 		if o.Config, err = filepath.Abs(path); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor/audit/evidence"
 	"cleanroom/executor/audit/ledger"
@@ -37,9 +38,9 @@ func judged(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errNotGenuine):
-		return exitError{code: exitWrong, err: err}
+		return stages.Exit{Code: exitWrong, Err: err}
 	default:
-		return exitError{code: exitOpen, err: err}
+		return stages.Exit{Code: exitOpen, Err: err}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/docker"
@@ -67,11 +68,11 @@ func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	log, err := driverLog(cfg.Log, c.Name())
+	log, err := stages.DriverLog(cfg.Log, c.Name())
 	if err != nil {
 		return nil, nil, err
 	}
-	engine, err := openEngine(cfg, nil)
+	engine, err := stages.OpenEngine(cfg, nil)
 	if err != nil {
 		return nil, nil, err
 	}

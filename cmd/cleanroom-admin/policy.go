@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor/policy"
 )
@@ -21,11 +22,11 @@ func policyCommand(g *globals) *cobra.Command {
 func (g *globals) policy() (config.Config, *policy.Policy, error) {
 	cfg, err := g.load()
 	if err != nil {
-		return cfg, nil, exitError{code: 2, err: err}
+		return cfg, nil, stages.Exit{Code: 2, Err: err}
 	}
 	p, err := policy.FromConfig(cfg)
 	if err != nil {
-		return cfg, nil, exitError{code: 2, err: err}
+		return cfg, nil, stages.Exit{Code: 2, Err: err}
 	}
 	return cfg, p, nil
 }

@@ -80,7 +80,7 @@ func TestPromptIsSilent(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		c := root()
+		c := root("/usr/bin/cleanroom")
 		c.SetArgs([]string{"secret", "set", "db"})
 		c.SetIn(slave)
 		c.SetOut(slave)

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"testing"
 
+	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor/identity/idptest"
 )
 
 // calls runs a command in this process: the identity provider is in it, too.
 func calls(args ...string) (stdout, stderr string, err error) {
 	var out, errs bytes.Buffer
-	c := root()
+	c := root("/usr/bin/cleanroom")
 	c.SetOut(&out)
 	c.SetErr(&errs)
 	c.SetArgs(args)
@@ -61,7 +62,7 @@ images = ["**"]
 			if err != nil || !strings.Contains(stdout, test.stdout) || !strings.Contains(stdout, "ID token good ("+idp.URL+")") {
 				t.Errorf("%s: %v\n%s", test.name, err, stdout)
 			}
-		} else if exit := (exitError{}); !errors.As(err, &exit) || exit.code != 2 || !strings.Contains(err.Error(), test.fails) || stdout != "" {
+		} else if exit := (stages.Exit{}); !errors.As(err, &exit) || exit.Code != 2 || !strings.Contains(err.Error(), test.fails) || stdout != "" {
 			t.Errorf("%s: %v; want %q", test.name, err, test.fails)
 		}
 		if strings.Contains(stdout+stderr+fmt.Sprint(err), test.raw) {

@@ -73,7 +73,7 @@ func TestAuditVerify(t *testing.T) {
 	loose := put("loose.proof", strings.Replace(string(bundle), `"record"`, `"RECORD"`, 1))
 	wrongKey := strings.Replace(first, "ci.test", "ci.best", 1)
 	verify := func(args ...string) (string, error) {
-		c := root()
+		c := root("/usr/bin/cleanroom")
 		var out bytes.Buffer
 		c.SetOut(&out)
 		c.SetArgs(append([]string{"audit", "verify"}, args...))
