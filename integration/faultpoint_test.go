@@ -26,7 +26,7 @@ var faulty = sync.OnceValues(func() (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-tags", "faults", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/cleanroom", "./cmd/cleanroom-init")
+	build := exec.Command("go", "build", "-tags", "faults", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/cleanroom", "./cmd/cleanroom-admin", "./cmd/cleanroom-init")
 	build.Dir = ".." // a module of its own
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -51,8 +51,8 @@ func setUp(m *testing.M) (int, error) {
 	if binDir, err = filepath.Abs("../bin"); err != nil {
 		return 1, err
 	}
-	if _, err := os.Stat(filepath.Join(binDir, "cleanroom")); err != nil {
-		return 1, errors.New("bin/cleanroom is not there: run `make integration`, which builds it")
+	if _, err := os.Stat(filepath.Join(binDir, "cleanroom-admin")); err != nil {
+		return 1, errors.New("bin/cleanroom-admin is not there: run `make integration`, which builds it")
 	}
 	seed = uint64(time.Now().UnixNano())
 	if s := os.Getenv("SEED"); s != "" {

@@ -21,7 +21,7 @@ func doctorCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return stages.Exit{Code: 2, Err: err}
 			}
-			o.InitPath, o.Version = stages.InitPath(cfg), version
+			o.InitPath, o.Version, o.Programs = stages.InitPath(cfg), version, []string{g.front, stages.Beside(stages.Admin)}
 			checks := doctor.Run(c.Context(), cfg, o)
 			if err := doctor.Print(c.OutOrStdout(), checks); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +36,8 @@ func (b builder) Run() int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
-	if err := build(dir, version, nil, "cleanroom", "cleanroom-admin", "cleanroom-init"); err != nil {
+	err = errors.Join(build(dir, version, nil, "cleanroom", "cleanroom-admin", "cleanroom-init"), build(filepath.Join(dir, "old"), "0.0.9-old", nil, "cleanroom"))
+	if err != nil {
 		panic(err)
 	}
 	return b.m.Run()
@@ -55,7 +57,13 @@ func build(dir, version string, flags []string, names ...string) error {
 	return nil
 }
 
-func TestMain(m *testing.M) { testscript.Main(builder{m}, map[string]func(){"sign": sign}) }
+func TestMain(m *testing.M) {
+	if os.Getenv(echoVariable) != "" {
+		echo()
+		return
+	}
+	testscript.Main(builder{m}, map[string]func(){"sign": sign})
+}
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

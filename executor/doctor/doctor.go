@@ -37,7 +37,10 @@ type Check struct {
 type Options struct {
 	// InitPath is the cleanroom-init binary that rooms would get.
 	InitPath string
-	// Version that it must have; empty accepts any.
+	// Programs are the others that this one works with: each says its version
+	// when it is asked with --version.
+	Programs []string
+	// Version that all must have; empty accepts any.
 	Version string
 	// RunnerTmp is the runner's TMPDIR, where it leaves scripts and the job
 	// response; empty means this process's own.
@@ -67,7 +70,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) []Check {
 		arch = e.info.Architecture
 		checks = append(checks, e.checks(ctx, cfg)...)
 	}
-	checks = append(checks, initBinary(ctx, opts, arch), stateDir(cfg.StateDir), dataDir(cfg.DataDir), rules(cfg), auditLog(ctx, cfg))
+	checks = append(checks, programs(ctx, opts), initBinary(ctx, opts, arch), stateDir(cfg.StateDir), dataDir(cfg.DataDir), rules(cfg), auditLog(ctx, cfg))
 	checks = append(checks, sources(cfg)...)
 	if cfg.Log.File != "" {
 		checks = append(checks, logFile(cfg.Log.File))

@@ -137,7 +137,7 @@ func processes() ([]string, error) {
 			continue // ended meanwhile, or a kernel thread
 		}
 		argv0, _, _ := strings.Cut(string(b), "\x00")
-		if base := filepath.Base(argv0); base == "cleanroom" || base == "cleanroom-init" || strings.HasPrefix(argv0, "/.cleanroom/") {
+		if base := filepath.Base(argv0); base == "cleanroom" || base == "cleanroom-admin" || base == "cleanroom-init" || strings.HasPrefix(argv0, "/.cleanroom/") {
 			all = append(all, filepath.Base(filepath.Dir(p))+" "+strings.ReplaceAll(string(b), "\x00", " "))
 		}
 	}

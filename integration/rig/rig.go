@@ -23,7 +23,7 @@ import (
 // Options of a rig.
 type Options struct {
 	Dir     string // a folder of its own, the caller removes it
-	Bin     string // folder with cleanroom and cleanroom-init
+	Bin     string // folder with cleanroom, cleanroom-admin and cleanroom-init
 	Seed    uint64 // of the stand-in's awkwardness
 	Awkward bool
 	TLS     bool // https, with a certificate authority of its own

@@ -7,10 +7,11 @@ import (
 	"syscall"
 )
 
-// Names of the two programs.
+// Names of the two programs: front is the one that the runner calls, Admin all of
+// cleanroom.
 const (
 	front = "cleanroom"
-	admin = "cleanroom-admin"
+	Admin = "cleanroom-admin"
 )
 
 // frontVariable tells cleanroom-admin who put it in its place: version and
@@ -23,7 +24,7 @@ const together = "install cleanroom, cleanroom-admin and cleanroom-init of one v
 // it has open, arguments and environment stay. It comes back with an error
 // only.
 func HandOver(version string) error {
-	path := Beside(admin)
+	path := Beside(Admin)
 	err := syscall.Exec(path, os.Args, append(os.Environ(), frontVariable+"="+version+" "+Self()))
 	return fmt.Errorf("%s: %w: %s", path, err, together)
 }
