@@ -44,10 +44,11 @@ unit: build ## unit and CLI tests, and those of the room on a real engine
 integration: build ## the whole thing with a real gitlab-runner and engine
 	@$(SETUP) && setup_all && cd integration && go test -count=1 -p 1 -timeout 45m ./... # one package at a time: they look at the whole machine
 
-bench: build ## the trivial job under three executors, side by side; redaction beside its rivals; guard; a million audit records
+bench: build ## the trivial job under three executors, side by side; redaction beside its rivals; guard; a million audit records; a start
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)"
 	@go test -run '^$$' -bench Search -benchtime 2s ./executor/guard
 	@go test -run '^$$' -bench Million -benchmem -timeout 30m ./executor/audit/verify
+	@go test -run '^$$' -bench Start ./cmd/cleanroom
 
 bench-redact: ## of these only redaction, which needs no engine
 	@cd integration && go run ./cmd/bench --redact
