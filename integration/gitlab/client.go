@@ -160,6 +160,11 @@ func (c *Client) Wait(ctx context.Context, id int64) (JobStatus, error) {
 	return c.job(ctx, "/jobs/%d?wait", id)
 }
 
+// Forget drops the trace of a job that is over: a stand-in holds all it has been told in memory.
+func (c *Client) Forget(ctx context.Context, id int64) error {
+	return c.do(ctx, http.MethodDelete, fmt.Sprintf("/jobs/%d/trace", id), "", nil, &struct{}{})
+}
+
 // WaitTrace implements Instance.
 func (c *Client) WaitTrace(ctx context.Context, id int64, text string) (JobStatus, error) {
 	return c.job(ctx, "/jobs/%d?trace=%s", id, url.QueryEscape(text))

@@ -78,6 +78,9 @@ func (s *Server) controlRoutes() {
 	handle("GET /control/jobs/{id}/trace", byID(func(_ *http.Request, id int64) (any, error) {
 		return s.book.Trace(id, 0)
 	}))
+	handle("DELETE /control/jobs/{id}/trace", byID(func(_ *http.Request, id int64) (any, error) {
+		return struct{}{}, s.book.Forget(id)
+	}))
 	handle("GET /control/jobs/{id}/artifacts/{kind}", byID(func(r *http.Request, id int64) (any, error) {
 		return s.Artifact(r.Context(), id, r.PathValue("kind"))
 	}))

@@ -242,6 +242,9 @@ func TestClient(t *testing.T) {
 	}
 	id := must[int64](t)(c.Submit(ctx, JobSpec{Name: "x", Script: []string{"x"}}))
 	j := f.take()
+	if err := c.Forget(ctx, id); err == nil {
+		t.Error("the trace of a job that runs was dropped")
+	}
 	go f.patch(j, 0, "one READY two")
 	if st := must[JobStatus](t)(c.WaitTrace(ctx, id, "READY")); string(st.Trace) != "one READY two" {
 		t.Errorf("%q", st.Trace)
@@ -260,6 +263,12 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := c.WaitTrace(ctx, id, "never"); err == nil {
 		t.Error("a text that never came was found")
+	}
+	if err := c.Forget(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if st := must[JobStatus](t)(c.Job(ctx, id)); st.State != job.Canceled || len(st.Trace) > 0 {
+		t.Errorf("after its trace was dropped: %+v", st)
 	}
 	if all := must[[]JobStatus](t)(c.Jobs(ctx)); len(all) != 2 {
 		t.Errorf("%d jobs", len(all))

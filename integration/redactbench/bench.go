@@ -96,7 +96,7 @@ func Run(ctx context.Context, w io.Writer, markdown bool) error {
 	fmt.Fprintf(w, "cleanroom hides %d and %d secrets (%d and %d forms) across writes, colours and line ends. Who only matches\n"+
 		"says whether one of %d and %d patterns is in a write: it does not find what two writes part, and hides nothing.\n\n",
 		sets[0].secrets, sets[1].secrets, forms[0], forms[1], sets[0].patterns, sets[1].patterns)
-	return table(w, head, rows, markdown)
+	return Table(w, head, rows, markdown)
 }
 
 // lane is a rival that is ready.
@@ -163,7 +163,9 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-func table(w io.Writer, head []string, rows [][]string, markdown bool) error {
+// Table writes one, for a terminal or in Markdown: the first column to the left,
+// numbers to the right.
+func Table(w io.Writer, head []string, rows [][]string, markdown bool) error {
 	lines := append([][]string{head}, rows...)
 	if !markdown {
 		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)

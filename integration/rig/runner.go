@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,12 @@ type RunnerOptions struct {
 	Concurrent int    // 1 when zero
 	Config     string // cleanroom's configuration, after the rig's own lines
 	Bin        string // folder of another cleanroom than the rig's
+	// Driver is the path of another custom executor's driver than cleanroom,
+	// called with the name of what it is to do.
+	Driver string
+	// Wrapper is the path of a program that is called in the place of the
+	// driver, with the driver's path and arguments as its own.
+	Wrapper string
 	// Extra lines go into [[runners]].
 	Extra string
 	// Env is added to the runner's environment, and so to cleanroom's.
@@ -76,8 +83,13 @@ func (r *Rig) Start(ctx context.Context, o RunnerOptions) (*Runner, error) {
 	if err := os.WriteFile(config, []byte(r.runnerConfig(w, o)), 0o600); err != nil {
 		return nil, err
 	}
-	if o.Executor == "custom" {
+	if o.Executor == "custom" && o.Driver == "" {
 		if err := r.register(ctx, w, config, o); err != nil {
+			return nil, err
+		}
+	}
+	if o.Wrapper != "" {
+		if err := wrap(config, o.Wrapper); err != nil {
 			return nil, err
 		}
 	}
@@ -117,6 +129,14 @@ func (r *Rig) runnerConfig(w *Runner, o RunnerOptions) string {
 		fmt.Fprintf(&b, "  shell = \"bash\"\n  builds_dir = %q\n  cache_dir = %q\n", filepath.Join(w.Dir, "builds"), filepath.Join(w.Dir, "cache"))
 	case "docker":
 		fmt.Fprintf(&b, "  [runners.docker]\n    image = \"cleanroom/busybox\"\n    helper_image = \"cleanroom/helper\"\n    pull_policy = [\"if-not-present\"]\n")
+	case "custom":
+		if o.Driver == "" {
+			break // cleanroom registers itself
+		}
+		fmt.Fprintf(&b, "  builds_dir = \"/builds\"\n  cache_dir = \"/cache\"\n  [runners.custom]\n")
+		for _, what := range []string{"prepare", "run", "cleanup"} {
+			fmt.Fprintf(&b, "    %s_exec = %q\n    %s_args = [%q]\n", what, o.Driver, what, what)
+		}
 	}
 	return b.String()
 }
@@ -134,6 +154,26 @@ func (r *Rig) register(ctx context.Context, w *Runner, config string, o RunnerOp
 		return fmt.Errorf("cleanroom register: %w: %s", err, out)
 	}
 	return nil
+}
+
+var (
+	program   = regexp.MustCompile(`(?m)^( *\w+_exec = )(".*")\n`)
+	arguments = regexp.MustCompile(`(?m)^( *\w+_args = \[)`)
+)
+
+// wrap has a registered driver called by a wrapper.
+func wrap(config, wrapper string) error {
+	text, err := os.ReadFile(config)
+	if err != nil {
+		return err
+	}
+	driver := program.FindSubmatch(text)
+	if driver == nil {
+		return errors.New("no driver is registered that could be wrapped")
+	}
+	text = program.ReplaceAll(text, fmt.Appendf(nil, "${1}%q\n", wrapper))
+	text = arguments.ReplaceAll(text, fmt.Appendf(nil, "${1}%s, ", driver[2]))
+	return os.WriteFile(config, text, 0o600)
 }
 
 // Stop ends the runner as systemd does (QUIT would wait for jobs, TERM ends

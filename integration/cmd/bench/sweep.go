@@ -7,12 +7,10 @@ import (
 	"strings"
 )
 
-// made is the prefix of all that a docker executor names: the beginning of its
-// runner's token is in it, so that no other runner's things are taken.
-func made(token string) string {
-	short := strings.TrimPrefix(token, "glrt-")
-	return "runner-" + strings.ToLower(short[:min(len(short), 9)]) + "-"
-}
+// made is the prefix of all that a docker executor and the driver of
+// execdriver.sh name: the beginning of their runner's token is in it, so that
+// no other runner's things are taken.
+func made(token string) string { return "runner-" + short(token) + "-" }
 
 // kinds are the docker client's words to list and remove one kind of things,
 // in the order in which they let go of each other.
@@ -22,8 +20,8 @@ var kinds = []struct{ list, remove []string }{
 	{[]string{"volume", "ls", "--format", "{{.Name}}"}, []string{"volume", "rm"}},
 }
 
-// sweep removes what the docker executor leaves by design (its cache volumes),
-// or because it was stopped.
+// sweep removes what these leave by design (their cache volumes), or because
+// they were stopped.
 func sweep(token string) error {
 	ctx := context.Background() // whatever ended the bench
 	var failed []error

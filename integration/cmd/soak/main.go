@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -152,7 +151,7 @@ func play(ctx context.Context, r *rig.Rig, n, concurrent int, progress *os.File)
 			fmt.Fprintf(os.Stderr, "\njob %d (%s) is %s, %s\n%s\n", e.st.ID, e.kind.name, e.st.State, e.st.FailureReason, rig.Text(e.st.Trace))
 		}
 		if progress != nil {
-			bar(progress, done+1, n)
+			rig.Bar(progress, done+1, n, "jobs")
 		}
 	}
 	return wrong, nil
@@ -173,20 +172,4 @@ func one(ctx context.Context, r *rig.Rig, k kind) (gitlab.JobStatus, error) {
 		return gitlab.JobStatus{}, err
 	}
 	return r.Wait(ctx, id)
-}
-
-// bar shows how far it is: over itself on a terminal, else a line a tenth.
-func bar(out *os.File, done, n int) {
-	const width = 40
-	info, err := out.Stat()
-	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
-	line := fmt.Sprintf("[%-*s] %d of %d jobs", width, strings.Repeat("#", done*width/n), done, n)
-	switch {
-	case terminal && done < n:
-		fmt.Fprintf(out, "\r%s", line)
-	case terminal:
-		fmt.Fprintf(out, "\r%s\n", line)
-	case done == n || done*10/n > (done-1)*10/n:
-		fmt.Fprintln(out, line)
-	}
 }

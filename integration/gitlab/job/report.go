@@ -62,6 +62,21 @@ func (b *Book) Trace(id int64, offset int) ([]byte, error) {
 	return slices.Clip(e.trace[min(max(offset, 0), len(e.trace)):]), nil
 }
 
+// Forget drops the trace of a job that is over.
+func (b *Book) Forget(id int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := b.jobs[id]; {
+	case e == nil:
+		return fmt.Errorf("job %d: %w", id, ErrNotFound)
+	case !e.Done:
+		return fmt.Errorf("job %d is not over: its trace is still wanted", id)
+	default:
+		e.trace = nil
+	}
+	return nil
+}
+
 // Touch notes that the runner gave a sign of life.
 func (b *Book) Touch(id int64) State {
 	b.mu.Lock()

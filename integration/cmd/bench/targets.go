@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+)
+
+// most are bounds that we set ourselves.
+const (
+	mostCold   = 0.25 // of what the docker executor takes over the shell executor
+	mostWarm   = 0.10
+	mostLog    = 1.3 // of the shell executor's time
+	leastRate  = 3.0 // of the docker executor's jobs per minute
+	mostMemory = 25e6
+)
+
+// targets prints what was wanted beside what was measured.
+func (p *page) targets(w io.Writer) error {
+	g := grid{title: "Targets", head: []string{"target", "wanted", "measured", ""}}
+	add := func(name, wanted, measured string, met bool) {
+		g.rows = append(g.rows, []string{name, wanted, measured, map[bool]string{true: "met", false: "missed"}[met]})
+	}
+	names := workNames()
+	trivial, log := p.took[names[0]], p.took[names[4]]
+	shell, docker := spreadOf(trivial[shellLane]).median, spreadOf(trivial[dockerLane]).median
+	for _, t := range []struct {
+		lane string
+		most float64
+	}{{coldLane, mostCold}, {warmLane, mostWarm}} {
+		if ours := spreadOf(trivial[t.lane]).median; ours > 0 && shell > 0 && docker > shell {
+			share := float64(ours-shell) / float64(docker-shell)
+			add("`true` over the shell executor, "+labels[t.lane], fmt.Sprintf("at most %.2f of the docker executor's", t.most), fmt.Sprintf("%.2f", share), share <= t.most)
+		}
+	}
+	shell = spreadOf(log[shellLane]).median
+	for _, lane := range []string{coldLane, secretsLane, warmLane} {
+		if ours := spreadOf(log[lane]).median; ours > 0 && shell > 0 {
+			share := float64(ours) / float64(shell)
+			add("the log, "+labels[lane], fmt.Sprintf("at most %.1f of the shell executor's time", mostLog),
+				fmt.Sprintf("%.2f (docker executor %s)", share, ratio(spreadOf(log[dockerLane]).median, shell)), share <= mostLog)
+		}
+	}
+	all := p.concurrencies()
+	for _, lane := range []string{coldLane, warmLane} {
+		at := all[len(all)-1]
+		ours, docker := spreadOf(p.rates[at][lane]).median, spreadOf(p.rates[at][dockerLane]).median
+		if ours > 0 && docker > 0 {
+			share := float64(docker) / float64(ours)
+			add(fmt.Sprintf("jobs per minute, %d at once, %s", at, labels[lane]), fmt.Sprintf("at least %.0f of the docker executor's", leastRate),
+				fmt.Sprintf("%.2f", share), share >= leastRate)
+		}
+	}
+	g.rows = append(g.rows, p.memoryRows()...)
+	if len(g.rows) == 0 {
+		return nil
+	}
+	return p.add(w, g)
+}
+
+// memoryRows has one for each lane: its greatest job.
+func (p *page) memoryRows() (rows [][]string) {
+	for _, lane := range []string{coldLane, secretsLane, warmLane} {
+		var most int64
+		var job string
+		for _, u := range p.used {
+			if driver, init, _ := u.peak(); u.lane.name == lane && driver+init > most {
+				most, job = driver+init, u.work.name
+			}
+		}
+		if most > 0 {
+			rows = append(rows, []string{"memory for a running job, " + labels[lane], "less than " + megabytes(mostMemory),
+				megabytes(most) + " (" + job + ")", map[bool]string{true: "met", false: "missed"}[most < mostMemory]})
+		}
+	}
+	return rows
+}

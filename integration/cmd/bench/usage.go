@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"cleanroom/integration/rig"
+)
+
+// cost is what a driver's own processes took for one job: those that the
+// runner starts, as the kernel accounts for them, and init in all containers
+// of the room, as it was seen. Memory is the most at any time, in bytes.
+type cost struct {
+	driverCPU, initCPU time.Duration
+	driver             int64 // resident, of the greatest process
+	init               int64 // of all of them at once, shared pages divided
+	together           int64 // driver and init at one time, shared pages divided
+}
+
+// usage runs the jobs under the drivers of the custom executor, each called by
+// a spy. These runs are not timed.
+func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []work) error {
+	spy := filepath.Join(dir, "spy")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", spy, "./cmd/bench/spy")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the spy: %w\n%s", err, out)
+	}
+	var in []*lane
+	for _, l := range lanes {
+		if l.ours() || l.name == execLane {
+			in = append(in, l)
+		}
+	}
+	runs := min(p.runs, 5)
+	rounds := runs + 1 // the first one warms up
+	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d runs of each job\n", usageSection, len(in), runs)
+	for i, l := range in {
+		file := filepath.Join(dir, "spied-"+l.name)
+		if err := l.start(ctx, 1, spy, []string{"BENCH_SPY=" + file}); err != nil {
+			return err
+		}
+		for j, w := range works {
+			u := used{lane: l, work: w}
+			for k := range rounds {
+				c, err := l.spied(ctx, w, file)
+				if err != nil {
+					return err
+				}
+				if k > 0 {
+					u.costs = append(u.costs, c)
+				}
+				rig.Bar(os.Stderr, (i*len(works)+j)*rounds+k+1, len(in)*len(works)*rounds, "jobs")
+			}
+			p.used = append(p.used, u)
+		}
+	}
+	return p.add(os.Stdout, usageTable(p.used))
+}
+
+// spied runs one job and returns what it cost.
+func (l *lane) spied(ctx context.Context, w work, file string) (c cost, err error) {
+	if err := l.warm(ctx, w); err != nil {
+		return c, err
+	}
+	if err := os.RemoveAll(file); err != nil {
+		return c, err
+	}
+	watch, err := startWatch(l.rig.Bin)
+	if err != nil {
+		return c, err
+	}
+	id, err := l.submit(ctx, w)
+	if err == nil {
+		_, err = l.await(ctx, id, w)
+	}
+	watched := watch.end()
+	if err != nil {
+		return c, err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return c, fmt.Errorf("%s: the spy tells nothing: %w", l.name, err)
+	}
+	for line := range bytes.Lines(text) {
+		var stage struct {
+			CPU  time.Duration `json:"cpu_ns"`
+			Peak int64         `json:"peak_bytes"`
+		}
+		if err := json.Unmarshal(line, &stage); err != nil {
+			return c, fmt.Errorf("the spy's file: %w", err)
+		}
+		c.driverCPU += stage.CPU
+		c.driver = max(c.driver, stage.Peak)
+	}
+	if l.ours() && watched.init == 0 {
+		return c, fmt.Errorf("%s: %s: no init was seen", l.name, w.name)
+	}
+	c.initCPU, c.init, c.together = watched.initCPU, watched.init, watched.together
+	return c, nil
+}
+
+// used are the costs of a job's runs in one lane.
+type used struct {
+	lane  *lane
+	work  work
+	costs []cost
+}
+
+// peak is the most memory of any run: the greatest process of the driver and
+// all of init, even if they had that at different times.
+func (u used) peak() (driver, init, together int64) {
+	for _, c := range u.costs {
+		driver, init, together = max(driver, c.driver), max(init, c.init), max(together, c.together)
+	}
+	return driver, init, together
+}
+
+func usageTable(all []used) grid {
+	g := grid{title: "Processor and memory of the driver's own processes, per job",
+		head: []string{"job", "", "driver's CPU", "init's CPU", "driver's memory", "init's memory", "sum", "seen at once"}}
+	for _, u := range all {
+		var driverCPU, initCPU []time.Duration
+		for _, c := range u.costs {
+			driverCPU, initCPU = append(driverCPU, c.driverCPU), append(initCPU, c.initCPU)
+		}
+		driver, init, together := u.peak()
+		row := []string{u.work.name, u.lane.label(), seconds(spreadOf(driverCPU).median), none, megabytes(driver), none, none, none}
+		if u.lane.ours() {
+			row[3], row[5], row[6], row[7] = seconds(spreadOf(initCPU).median), megabytes(init), megabytes(driver+init), megabytes(together)
+		}
+		g.rows = append(g.rows, row)
+	}
+	return g
+}
