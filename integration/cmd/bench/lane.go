@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"cleanroom/integration/gitlab"
@@ -157,7 +156,8 @@ func (l *lane) await(ctx context.Context, id int64, w work) (gitlab.JobStatus, e
 	defer cancel()
 	st, err := l.rig.Wait(ctx, id)
 	if err != nil {
-		return st, fmt.Errorf("%s: %s: %w\n%s", l.name, w.name, err, l.runner.Words())
+		words := l.runner.Words()
+		return st, fmt.Errorf("%s: %s: %w\n%s", l.name, w.name, err, words[max(0, len(words)-2000):])
 	}
 	if st.State != job.Success || st.TraceError != "" || st.TraceBytes < w.trace {
 		text := rig.Text(st.Trace[:min(len(st.Trace), 10_000)])
@@ -181,14 +181,7 @@ func (l *lane) once(ctx context.Context, w work) (gitlab.JobStatus, error) {
 func closeAll(lanes []*lane) error {
 	var failed []error
 	for _, l := range lanes {
-		failed = append(failed, l.stop(), sweep(l.rig.Token), l.rig.Close())
+		failed = append(failed, l.stop(), sweep(l.rig.ShortToken()), l.rig.Close())
 	}
 	return errors.Join(failed...)
-}
-
-// short is the beginning of the runner's token, of which docker executors make
-// names.
-func short(token string) string {
-	s := strings.TrimPrefix(token, "glrt-")
-	return strings.ToLower(s[:min(len(s), 9)])
 }

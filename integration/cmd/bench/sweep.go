@@ -7,11 +7,6 @@ import (
 	"strings"
 )
 
-// made is the prefix of all that a docker executor and the driver of
-// execdriver.sh name: the beginning of their runner's token is in it, so that
-// no other runner's things are taken.
-func made(token string) string { return "runner-" + short(token) + "-" }
-
 // kinds are the docker client's words to list and remove one kind of things,
 // in the order in which they let go of each other.
 var kinds = []struct{ list, remove []string }{
@@ -20,24 +15,35 @@ var kinds = []struct{ list, remove []string }{
 	{[]string{"volume", "ls", "--format", "{{.Name}}"}, []string{"volume", "rm"}},
 }
 
-// sweep removes what these leave by design (their cache volumes), or because
-// they were stopped.
-func sweep(token string) error {
+// sweep removes what the docker executor and the driver of execdriver.sh leave
+// by design (their cache volumes), or because they were stopped. Only what
+// names the runner is theirs, in a label or at the beginning of its name.
+func sweep(runner string) error {
 	ctx := context.Background() // whatever ended the bench
 	var failed []error
 	for _, kind := range kinds {
-		out, err := output(ctx, "docker", kind.list...)
+		all, err := output(ctx, "docker", kind.list...)
 		if err != nil {
 			return errors.Join(append(failed, err)...)
 		}
-		for _, name := range strings.Fields(out) {
-			if !strings.HasPrefix(name, made(token)) {
-				continue
+		labelled, err := output(ctx, "docker", append(slices.Clone(kind.list), "--filter", runnerLabel+runner)...)
+		if err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+		found := strings.Fields(labelled)
+		for _, name := range strings.Fields(all) {
+			if strings.HasPrefix(name, "runner-"+strings.ToLower(runner)+"-") && !slices.Contains(found, name) {
+				found = append(found, name)
 			}
-			if _, err := output(ctx, "docker", append(slices.Clone(kind.remove), name)...); err != nil {
-				failed = append(failed, err)
-			}
+		}
+		if len(found) > 0 {
+			_, err = output(ctx, "docker", slices.Concat(kind.remove, found)...)
+			failed = append(failed, err)
 		}
 	}
 	return errors.Join(failed...)
 }
+
+// runnerLabel has the short token of the runner (labels.go of the docker
+// executor).
+const runnerLabel = "label=com.gitlab.gitlab-runner.runner.id="
