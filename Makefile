@@ -7,7 +7,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PROFILE ?= hardened
 FUZZTIME ?= 10s
-BENCH_RUNS ?= 10
+BENCH_RUNS ?= 20
+BENCH_ARGS ?=
 N ?= 200
 C ?= 4
 export TEST_CACHE ?= /var/cache/cleanroom
@@ -20,9 +21,9 @@ SETUP := . integration/setup.sh
 help: ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## build bin/cleanroom, bin/cleanroom-admin and bin/cleanroom-init
+build: ## build bin/cleanroom and bin/cleanroom-init
 	@mkdir -p bin
-	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-admin ./cmd/cleanroom-init
+	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-init
 
 images: ## make the helper image and those of the sample and the tests
 	@$(SETUP) && setup_base
@@ -44,14 +45,13 @@ unit: build ## unit and CLI tests, and those of the room on a real engine
 integration: build ## the whole thing with a real gitlab-runner and engine
 	@$(SETUP) && setup_all && cd integration && go test -count=1 -p 1 -timeout 45m ./... # one package at a time: they look at the whole machine
 
-bench: build ## the trivial job under three executors, side by side; redaction beside its rivals; guard; a million audit records; a start
-	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)"
+bench: build ## jobs under five executors, side by side; redaction beside its rivals; guard; a million audit records
+	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)" $(BENCH_ARGS)
 	@go test -run '^$$' -bench Search -benchtime 2s ./executor/guard
 	@go test -run '^$$' -bench Million -benchmem -timeout 30m ./executor/audit/verify
-	@go test -run '^$$' -bench Start ./cmd/cleanroom
 
 bench-redact: ## of these only redaction, which needs no engine
-	@cd integration && go run ./cmd/bench --redact
+	@cd integration && go run ./cmd/bench --only redact
 
 soak: build ## N jobs of mixed kinds, C at once, and what is left of them
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/soak --jobs "$(N)" --concurrent "$(C)"

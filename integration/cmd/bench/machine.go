@@ -29,19 +29,21 @@ func describe(ctx context.Context) (string, error) {
 		return "", err
 	}
 	lines = append(lines, strings.TrimSpace(system), strings.TrimSpace(version))
-	if runner, err := rig.GitLabRunner(); err == nil { // only redaction needs none
-		version, err := output(ctx, runner, "--version")
-		if err != nil {
-			return "", err
-		}
-		engine, err := output(ctx, "docker", "info", "--format", "Docker Engine {{.ServerVersion}} on {{.Driver}}, cgroup v{{.CgroupVersion}}")
-		if err != nil {
-			return "", err
-		}
-		first, _, _ := strings.Cut(version, "\n")
-		_, number, _ := strings.Cut(first, ":")
-		lines = append(lines, "gitlab-runner "+strings.TrimSpace(number), strings.TrimSpace(engine))
+	runner, err := rig.GitLabRunner()
+	if err != nil {
+		return "", err
 	}
+	about, err := output(ctx, runner, "--version")
+	if err != nil {
+		return "", err
+	}
+	engine, err := output(ctx, "docker", "info", "--format", "Docker Engine {{.ServerVersion}} on {{.Driver}}, cgroup v{{.CgroupVersion}}")
+	if err != nil {
+		return "", err
+	}
+	first, _, _ := strings.Cut(about, "\n")
+	_, number, _ := strings.Cut(first, ":")
+	lines = append(lines, "gitlab-runner "+strings.TrimSpace(number), strings.TrimSpace(engine))
 	lines = append(lines, "load of the last minute when it began "+strings.Fields(string(load))[0])
 	return strings.Join(lines, "; "), nil
 }

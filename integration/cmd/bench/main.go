@@ -75,6 +75,9 @@ func (o *options) choose(only, lanes string) (err error) {
 	if only == "" && o.quick {
 		o.only = slices.DeleteFunc(o.only, func(s string) bool { return s == redactSection })
 	}
+	if o.markdown != "" && slices.Equal(o.only, []string{redactSection}) {
+		return errors.New("--markdown is for a comparison of executors: measure more than redact")
+	}
 	all := laneNames()
 	if lanes == "" && !poolExists() {
 		all = slices.DeleteFunc(all, func(s string) bool { return s == warmLane })
@@ -100,15 +103,17 @@ func picked(name, list string, all []string) ([]string, error) {
 func run(ctx context.Context, o options) (err error) {
 	began := time.Now()
 	p := &page{options: o, took: map[string]times{}, rates: map[int]times{}}
-	if p.machine, err = describe(ctx); err != nil {
-		return err
-	}
-	fmt.Printf("%s\n", p.machine)
 	if len(o.only) > 1 || o.only[0] != redactSection {
+		if p.machine, err = describe(ctx); err != nil {
+			return err
+		}
+		fmt.Println(p.machine)
 		if err := measure(ctx, o, p); err != nil {
 			return err
 		}
-		p.targets(os.Stdout)
+		if err := p.targets(os.Stdout); err != nil {
+			return err
+		}
 	}
 	if slices.Contains(o.only, redactSection) {
 		if err := p.redaction(ctx, os.Stdout); err != nil {

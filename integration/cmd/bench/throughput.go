@@ -9,8 +9,8 @@ import (
 	"cleanroom/integration/rig"
 )
 
-// batches is how often each lane gets as many jobs as it takes twice.
-func (p *page) batches() int { return max(1, min(3, p.runs/5)) }
+// batches is how many each lane gets; one has many jobs.
+func (p *page) batches() int { return max(1, min(2, p.runs/5)) }
 
 func (p *page) concurrencies() []int {
 	if p.quick {

@@ -37,8 +37,7 @@ func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []wor
 			in = append(in, l)
 		}
 	}
-	runs := min(p.runs, 5)
-	rounds := runs + 1 // the first one warms up
+	runs := min(p.runs, 3)
 	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d runs of each job\n", usageSection, len(in), runs)
 	for i, l := range in {
 		file := filepath.Join(dir, "spied-"+l.name)
@@ -47,15 +46,13 @@ func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []wor
 		}
 		for j, w := range works {
 			u := used{lane: l, work: w}
-			for k := range rounds {
+			for k := range runs {
 				c, err := l.spied(ctx, w, file)
 				if err != nil {
 					return err
 				}
-				if k > 0 {
-					u.costs = append(u.costs, c)
-				}
-				rig.Bar(os.Stderr, (i*len(works)+j)*rounds+k+1, len(in)*len(works)*rounds, "jobs")
+				u.costs = append(u.costs, c)
+				rig.Bar(os.Stderr, (i*len(works)+j)*runs+k+1, len(in)*len(works)*runs, "jobs")
 			}
 			p.used = append(p.used, u)
 		}
