@@ -121,7 +121,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	p.whole = time.Since(began)
-	if o.markdown != "" {
+	if o.markdown != "" && p.machine != "" {
 		return p.save()
 	}
 	return nil
