@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PROFILE ?= hardened
 FUZZTIME ?= 10s
 BENCH_RUNS ?= 20
+BENCH ?=
 BENCH_ARGS ?=
 N ?= 200
 C ?= 4
@@ -45,13 +46,11 @@ unit: build ## unit and CLI tests, and those of the room on a real engine
 integration: build ## the whole thing with a real gitlab-runner and engine
 	@$(SETUP) && setup_all && cd integration && go test -count=1 -p 1 -timeout 45m ./... # one package at a time: they look at the whole machine
 
-bench: build ## jobs under five executors, side by side; redaction beside its rivals; guard; a million audit records
-	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)" $(BENCH_ARGS)
-	@go test -run '^$$' -bench Search -benchtime 2s ./executor/guard
-	@go test -run '^$$' -bench Million -benchmem -timeout 30m ./executor/audit/verify
+bench: build ## jobs under five executors, side by side; redaction, guard, a million audit records; BENCH="true log" picks
+	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)" $(BENCH_ARGS) $(BENCH)
 
 bench-redact: ## of these only redaction, which needs no engine
-	@cd integration && go run ./cmd/bench --only redact
+	@cd integration && go run ./cmd/bench redact
 
 soak: build ## N jobs of mixed kinds, C at once, and what is left of them
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/soak --jobs "$(N)" --concurrent "$(C)"

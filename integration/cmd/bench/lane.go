@@ -99,7 +99,7 @@ func (l *lane) start(ctx context.Context, atOnce int, wrapper string, env []stri
 	case secretsLane:
 		o.Config += secretsConfig()
 	case warmLane:
-		o.Config += fmt.Sprintf("[pool]\nrooms = %d\n", atOnce)
+		o.Config += poolConfig(atOnce)
 	}
 	var err error
 	if l.runner, err = l.rig.Start(ctx, o); err != nil {
@@ -126,11 +126,7 @@ func (l *lane) stop() error {
 	if l.runner == nil {
 		return nil
 	}
-	var drained error
-	if l.name == warmLane {
-		drained = l.drain()
-	}
-	err := errors.Join(drained, l.runner.Stop())
+	err := errors.Join(l.drain(), l.runner.Stop())
 	l.runner = nil
 	return err
 }
@@ -160,7 +156,7 @@ func (l *lane) await(ctx context.Context, id int64, w work) (gitlab.JobStatus, e
 		return st, fmt.Errorf("%s: %s: %w\n%s", l.name, w.name, err, words[max(0, len(words)-2000):])
 	}
 	if st.State != job.Success || st.TraceError != "" || st.TraceBytes < w.trace {
-		text := rig.Text(st.Trace[:min(len(st.Trace), 10_000)])
+		text := rig.Text(st.Trace[max(0, len(st.Trace)-10_000):])
 		return st, fmt.Errorf("%s: %s: the job is %s (%s), with %d bytes of log, %s\n%s", l.name, w.name, st.State, st.FailureReason, st.TraceBytes, st.TraceError, text)
 	}
 	return st, l.rig.Forget(ctx, id)
@@ -168,14 +164,15 @@ func (l *lane) await(ctx context.Context, id int64, w work) (gitlab.JobStatus, e
 
 // once runs one job, with rooms ready where there is a pool.
 func (l *lane) once(ctx context.Context, w work) (gitlab.JobStatus, error) {
-	if err := l.warm(ctx, w); err != nil {
+	if err := l.fill(ctx, w); err != nil {
 		return gitlab.JobStatus{}, err
 	}
 	id, err := l.submit(ctx, w)
 	if err != nil {
 		return gitlab.JobStatus{}, err
 	}
-	return l.await(ctx, id, w)
+	st, err := l.await(ctx, id, w)
+	return st, errors.Join(err, l.fill(ctx, w))
 }
 
 func closeAll(lanes []*lane) error {

@@ -5,7 +5,10 @@
 // stand-in GitLab's clock; the wipe of a room is in it.
 //
 // Then: jobs per minute with several at once, processor and memory of the
-// driver's own processes, and the speed of redaction beside its rivals.
+// driver's own processes, the speed of redaction beside its rivals, of the
+// guard, and of an audit log with a million records.
+//
+//	bench [flags] [PART...]
 package main
 
 import (
@@ -25,31 +28,50 @@ import (
 // options are what one call measures.
 type options struct {
 	runs     int
-	only     []string // jobs and sections
+	parts    []string
 	lanes    []string
-	markdown string
+	markdown string // file; empty: none is written
+	atMost   time.Duration
 	quick    bool
+	notes    []string // what the page is to say besides
 }
 
-// Sections besides the jobs by themselves.
+// Parts besides the jobs by themselves, whose parts have their names.
 const (
-	throughputSection = "throughput"
-	usageSection      = "usage"
-	redactSection     = "redact"
+	throughputPart = "throughput"
+	usagePart      = "usage"
+	redactPart     = "redact"
+	guardPart      = "guard"
+	auditPart      = "audit"
 )
+
+// ownPage is the file that a whole run writes, in the folder of integration.
+const (
+	ownPage     = "BENCH.md"
+	enoughRuns  = 20 // for it
+	usualAtMost = 3 * time.Hour
+)
+
+func parts() []string {
+	return append(workNames(), throughputPart, usagePart, redactPart, guardPart, auditPart)
+}
 
 func main() {
 	var o options
-	var only, lanes string
-	flag.IntVar(&o.runs, "runs", 20, "jobs of each kind to time under each executor, after one that warms up")
-	flag.StringVar(&only, "only", "", "what to measure, of "+strings.Join(sections(), ", ")+" (everything)")
-	flag.StringVar(&lanes, "lanes", "", "under what, of "+strings.Join(laneNames(), ", ")+" (all; warm if cleanroom has a pool)")
-	flag.StringVar(&o.markdown, "markdown", "", "write the results to a Markdown `file`, too")
+	var lanes string
+	flag.IntVar(&o.runs, "runs", enoughRuns, "jobs of each kind to time under each executor, after one that warms up")
+	flag.StringVar(&lanes, "lanes", "", "executors, of "+strings.Join(laneNames(), ",")+" (all; warm if cleanroom has a pool)")
+	flag.StringVar(&o.markdown, "markdown", "", "write the results to a Markdown `file` (default "+ownPage+" if everything is measured, else none)")
+	flag.DurationVar(&o.atMost, "at-most", usualAtMost, "give up when it is going to take longer")
 	flag.BoolVar(&o.quick, "quick", false, "one run of small jobs, to see that everything works")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: bench [flags] [PART...]\nparts, without any all of them: %s\n", strings.Join(parts(), " "))
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := o.choose(only, lanes)
+	err := o.choose(flag.Args(), lanes, poolExists())
 	if err == nil {
 		err = run(ctx, o)
 	}
@@ -59,42 +81,47 @@ func main() {
 	}
 }
 
-func sections() []string { return append(workNames(), throughputSection, usageSection, redactSection) }
-
-// choose takes what the flags say.
-func (o *options) choose(only, lanes string) (err error) {
+// choose takes what the flags and arguments say.
+func (o *options) choose(wanted []string, lanes string, pool bool) (err error) {
 	if o.quick {
 		o.runs = 1
 	}
 	if o.runs < 1 {
 		return errors.New("--runs must be at least 1")
 	}
-	if o.only, err = picked("--only", only, sections()); err != nil {
+	if o.parts, err = picked("part", wanted, parts()); err != nil {
 		return err
 	}
-	if only == "" && o.quick {
-		o.only = slices.DeleteFunc(o.only, func(s string) bool { return s == redactSection })
-	}
-	if o.markdown != "" && slices.Equal(o.only, []string{redactSection}) {
-		return errors.New("--markdown is for a comparison of executors: measure more than redact")
-	}
 	all := laneNames()
-	if lanes == "" && !poolExists() {
+	if !pool {
 		all = slices.DeleteFunc(all, func(s string) bool { return s == warmLane })
+		o.notes = append(o.notes, noPool)
 	}
-	o.lanes, err = picked("--lanes", lanes, all)
-	return err
+	if o.lanes, err = picked("--lanes", strings.FieldsFunc(lanes, func(r rune) bool { return r == ',' }), all); err != nil {
+		return err
+	}
+	if len(o.parts) == len(parts()) && len(o.lanes) == len(all) && o.runs >= enoughRuns && o.markdown == "" {
+		o.markdown = ownPage
+	}
+	return nil
 }
 
-// picked are the words of a list, in the order of all; none stands for all.
-func picked(name, list string, all []string) ([]string, error) {
-	if list == "" {
+// has tells whether a part is to be measured.
+func (o *options) has(part string) bool { return slices.Contains(o.parts, part) }
+
+// needsEngine tells whether jobs are run.
+func (o *options) needsEngine() bool {
+	return slices.ContainsFunc(append(workNames(), throughputPart, usagePart), o.has)
+}
+
+// picked are some words, in the order of all; none stands for all.
+func picked(name string, wanted, all []string) ([]string, error) {
+	if len(wanted) == 0 {
 		return all, nil
 	}
-	wanted := strings.Split(list, ",")
 	for _, w := range wanted {
 		if !slices.Contains(all, w) {
-			return nil, fmt.Errorf("%s %s: give some of %s", name, w, strings.Join(all, ","))
+			return nil, fmt.Errorf("%s %q: give some of %s", name, w, strings.Join(all, " "))
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return !slices.Contains(wanted, s) }), nil
@@ -103,44 +130,57 @@ func picked(name, list string, all []string) ([]string, error) {
 func run(ctx context.Context, o options) (err error) {
 	began := time.Now()
 	p := &page{options: o, took: map[string]times{}, rates: map[int]times{}}
-	if len(o.only) > 1 || o.only[0] != redactSection {
+	if o.needsEngine() || o.markdown != "" {
 		if p.machine, err = describe(ctx); err != nil {
 			return err
 		}
 		fmt.Println(p.machine)
-		if err := measure(ctx, o, p); err != nil {
-			return err
-		}
-		if err := p.targets(os.Stdout); err != nil {
-			return err
+	}
+	if o.needsEngine() {
+		err = measure(ctx, p)
+	} else {
+		err = (&forecast{}).tell(o)
+	}
+	for _, part := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{redactPart, p.redaction}, {guardPart, p.guard}, {auditPart, p.audit}} {
+		if err == nil && o.has(part.name) {
+			fmt.Fprintf(os.Stderr, "\n%s\n", part.name)
+			err = part.do(ctx)
 		}
 	}
-	if slices.Contains(o.only, redactSection) {
-		if err := p.redaction(ctx, os.Stdout); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
+	}
+	if err := p.targets(); err != nil {
+		return err
 	}
 	p.whole = time.Since(began)
-	if o.markdown != "" && p.machine != "" {
-		return p.save()
+	if o.markdown == "" {
+		return nil
 	}
+	if err := p.save(); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "\nwritten: %s, after %s\n", o.markdown, p.whole.Round(time.Second))
 	return nil
 }
 
 // measure is all that needs an engine.
-func measure(ctx context.Context, o options, p *page) (err error) {
+func measure(ctx context.Context, p *page) (err error) {
 	dir, err := os.MkdirTemp("", "cleanroom-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	set, err := prepare(dir, o.quick)
+	set, err := prepare(dir, p.quick)
 	if err != nil {
 		return err
 	}
 	var lanes []*lane
 	defer func() { err = errors.Join(err, closeAll(lanes)) }()
-	for _, name := range o.lanes {
+	for _, name := range p.lanes {
 		l, err := open(ctx, filepath.Join(dir, name), name, set)
 		if l.rig != nil {
 			lanes = append(lanes, l)
@@ -149,20 +189,27 @@ func measure(ctx context.Context, o options, p *page) (err error) {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	f, err := p.rehearse(ctx, lanes, set.works)
+	if err != nil {
+		return err
+	}
+	if err := f.tell(p.options); err != nil {
+		return err
+	}
 	for _, w := range set.works {
-		if !slices.Contains(o.only, w.name) {
+		if !p.has(w.name) {
 			continue
 		}
 		if err := p.race(ctx, lanes, w); err != nil {
 			return err
 		}
 	}
-	if slices.Contains(o.only, throughputSection) {
+	if p.has(throughputPart) {
 		if err := p.throughput(ctx, lanes, set.works[0]); err != nil {
 			return err
 		}
 	}
-	if slices.Contains(o.only, usageSection) {
+	if p.has(usagePart) {
 		return p.usage(ctx, dir, lanes, set.works)
 	}
 	return nil

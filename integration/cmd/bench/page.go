@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"cleanroom/integration/redactbench"
@@ -23,7 +24,7 @@ type page struct {
 	rates map[int]times    // of one job among those at once
 	used  []used
 
-	text bytes.Buffer // Markdown
+	summary, text bytes.Buffer // Markdown
 }
 
 // grid is a table with a title; the first column holds names.
@@ -34,40 +35,48 @@ type grid struct {
 }
 
 // add shows a table, and keeps it for the file.
-func (p *page) add(w io.Writer, g grid) error {
-	fmt.Fprintf(w, "\n%s\n\n", g.title)
-	if err := redactbench.Table(w, g.head, g.rows, false); err != nil {
+func (p *page) add(g grid) error { return g.write(os.Stdout, &p.text) }
+
+func (g grid) write(terminal, markdown io.Writer) error {
+	fmt.Fprintf(terminal, "\n%s\n\n", g.title)
+	if err := redactbench.Table(terminal, g.head, g.rows, false); err != nil {
 		return err
 	}
-	fmt.Fprintf(&p.text, "## %s\n\n", g.title)
-	if err := redactbench.Table(&p.text, g.head, g.rows, true); err != nil {
+	fmt.Fprintf(markdown, "## %s\n\n", g.title)
+	if err := redactbench.Table(markdown, g.head, g.rows, true); err != nil {
 		return err
 	}
-	fmt.Fprintln(&p.text)
+	fmt.Fprintln(markdown)
 	if g.note != "" {
-		fmt.Fprintln(w, g.note)
-		fmt.Fprintf(&p.text, "%s\n\n", g.note)
+		fmt.Fprintf(terminal, "\n%s\n", g.note)
+		fmt.Fprintf(markdown, "%s\n\n", g.note)
 	}
 	return nil
 }
 
 // redaction measures that, which needs no engine.
-func (p *page) redaction(ctx context.Context, w io.Writer) error {
-	fmt.Fprintln(w)
+func (p *page) redaction(ctx context.Context) error {
 	var both bytes.Buffer
-	if err := redactbench.Run(ctx, io.MultiWriter(w, &both), false); err != nil {
+	if err := redactbench.Run(ctx, io.MultiWriter(os.Stdout, &both), false); err != nil {
 		return err
 	}
-	fmt.Fprintf(&p.text, "## Redaction\n\n```\n%s```\n", both.Bytes())
+	fmt.Fprintf(&p.text, "## Redaction\n\n```\n%s```\n\n", both.Bytes())
 	return nil
 }
 
 //go:embed method.md
 var method string
 
-// save writes the file.
+// save writes the file: what came out, then all numbers, then how.
 func (p *page) save() error {
-	head := fmt.Sprintf("# What cleanroom costs\n\nMade by `make bench` on %s, in %.0f minutes, %d runs of each job under each executor.\n\n%s.\n\n%s\n",
-		time.Now().UTC().Format(time.DateOnly), p.whole.Minutes(), p.runs, p.machine, method)
-	return os.WriteFile(p.markdown, append([]byte(head), p.text.Bytes()...), 0o644)
+	var b strings.Builder
+	fmt.Fprintf(&b, "# What cleanroom costs\n\nMade by `make bench` on %s, in %.0f minutes, %d runs of each job under each executor.\n\n%s.\n\n",
+		time.Now().UTC().Format(time.DateOnly), p.whole.Minutes(), p.runs, p.machine)
+	for _, n := range p.notes {
+		fmt.Fprintf(&b, "%s\n\n", n)
+	}
+	b.Write(p.summary.Bytes())
+	b.Write(p.text.Bytes())
+	fmt.Fprintf(&b, "## Method\n\n%s", method)
+	return os.WriteFile(p.markdown, []byte(b.String()), 0o644)
 }

@@ -2,24 +2,37 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 )
+
+// All that the bench knows of cleanroom's pool is in this file.
+
+// noPool is what the page says where the installed cleanroom has no pool.
+const noPool = "The lane \"cleanroom, warm\" is left out: this cleanroom has no `pool` command."
 
 // poolExists tells whether this cleanroom can have rooms ready.
 func poolExists() bool {
 	return exec.Command("../bin/cleanroom", "pool", "fill", "--help").Run() == nil
 }
 
-// warm waits until as many rooms are ready as the runner takes jobs; other
-// lanes have none.
-func (l *lane) warm(ctx context.Context, w work) error {
+// poolConfig has as many rooms ready as the runner takes jobs.
+func poolConfig(atOnce int) string { return fmt.Sprintf("[pool]\nrooms = %d\n", atOnce) }
+
+// fill waits until the rooms for a job are ready. After a job it waits for
+// what the job's cleanup left to a process of its own, which would take time
+// from the next lane. Other lanes have no pool.
+func (l *lane) fill(ctx context.Context, w work) error {
 	if l.name != warmLane {
 		return nil
 	}
 	return l.cleanroom(ctx, "pool", "fill", "--image", w.spec.Image.Name)
 }
 
-// drain removes the rooms that are ready.
+// drain removes the rooms that are ready, whatever ended the bench.
 func (l *lane) drain() error {
-	return l.cleanroom(context.Background(), "pool", "drain") // whatever ended the bench
+	if l.name != warmLane {
+		return nil
+	}
+	return l.cleanroom(context.Background(), "pool", "drain")
 }

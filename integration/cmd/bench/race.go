@@ -22,22 +22,19 @@ func (p *page) race(ctx context.Context, lanes []*lane, w work) error {
 		}
 	}
 	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d runs each\n", w.name, len(in), p.runs)
-	rounds := p.runs + 1 // the first one warms up
-	for i := range rounds {
+	for i := range p.runs {
 		for j := range in {
-			l := in[(i+j)%len(in)] // nobody is always after the same one
+			l := in[(i+j)%len(in)] // each is the first of a round as often
 			st, err := l.once(ctx, w)
 			if err != nil {
 				return err
 			}
-			if i > 0 {
-				took[l.name] = append(took[l.name], st.FinalAt.Sub(st.HandedAt))
-			}
-			rig.Bar(os.Stderr, i*len(in)+j+1, rounds*len(in), "jobs")
+			took[l.name] = append(took[l.name], st.FinalAt.Sub(st.HandedAt))
+			rig.Bar(os.Stderr, i*len(in)+j+1, p.runs*len(in), "jobs")
 		}
 	}
 	p.took[w.name] = took
-	return p.add(os.Stdout, raceTable(w, lanes, took))
+	return p.add(raceTable(w, lanes, took))
 }
 
 // raceTable has a row for each lane. Ratios are of medians.

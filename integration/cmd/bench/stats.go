@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
-	"slices"
+	"math"
 	"time"
+
+	"github.com/aclements/go-moremath/stats"
 )
 
 // none stands where there is no number.
@@ -15,24 +17,28 @@ type spread struct {
 	min, low, median, high, max time.Duration
 }
 
+// spreadOf takes the quantiles as benchstat does (method R8 of Hyndman and Fan).
 func spreadOf(times []time.Duration) spread {
 	if len(times) == 0 {
 		return spread{}
 	}
-	sorted := slices.Sorted(slices.Values(times))
-	at := func(q float64) time.Duration { return quantile(sorted, q) }
-	return spread{len(sorted), at(0), at(0.25), at(0.5), at(0.75), at(1)}
+	s := stats.Sample{Xs: make([]float64, len(times))}
+	for i, t := range times {
+		s.Xs[i] = float64(t)
+	}
+	s.Sort()
+	at := func(q float64) time.Duration { return time.Duration(math.Round(s.Quantile(q))) }
+	return spread{len(times), at(0), at(0.25), at(0.5), at(0.75), at(1)}
 }
 
-// quantile of sorted times, on a straight line between the two nearest.
-func quantile(sorted []time.Duration, q float64) time.Duration {
-	place := q * float64(len(sorted)-1)
-	below := int(place)
-	above := min(below+1, len(sorted)-1)
-	return sorted[below] + time.Duration((place-float64(below))*float64(sorted[above]-sorted[below]))
+// seconds has three figures at least, for a stage takes milliseconds and a log
+// many seconds.
+func seconds(d time.Duration) string {
+	if d.Abs() < time.Second {
+		return fmt.Sprintf("%.3f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
 }
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
 func ratio(a, b time.Duration) string {
 	if b <= 0 {

@@ -1,25 +1,50 @@
 package main
 
 import (
-	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
+// TestSpread: the quartiles are those of R's quantile(x, type = 8).
 func TestSpread(t *testing.T) {
-	got := spreadOf([]time.Duration{5, 1, 4, 2, 3})
-	if want := (spread{5, 1, 2, 3, 4, 5}); got != want {
-		t.Errorf("%+v, want %+v", got, want)
+	for _, c := range []struct {
+		times []time.Duration
+		want  spread
+	}{
+		{nil, spread{}},
+		{[]time.Duration{7}, spread{1, 7, 7, 7, 7, 7}},
+		{[]time.Duration{40, 20}, spread{2, 20, 20, 30, 40, 40}},
+		{[]time.Duration{500, 100, 400, 200, 300}, spread{5, 100, 167, 300, 433, 500}},
+		{[]time.Duration{1, 1, 1, 1000, 1, 1, 1}, spread{7, 1, 1, 1, 1, 1000}},
+	} {
+		before := slices.Clone(c.times)
+		if got := spreadOf(c.times); got != c.want {
+			t.Errorf("%d: %+v, want %+v", c.times, got, c.want)
+		}
+		if !slices.Equal(c.times, before) {
+			t.Errorf("%d was sorted: %d", before, c.times)
+		}
 	}
-	if got := spreadOf([]time.Duration{40, 20}); got.median != 30 || got.low != 25 {
-		t.Errorf("%+v", got)
-	}
-	if got := spreadOf([]time.Duration{7}); got.min != 7 || got.median != 7 || got.max != 7 {
-		t.Errorf("%+v", got)
-	}
-	if got := spreadOf(nil); got != (spread{}) {
-		t.Errorf("%+v", got)
+}
+
+func TestNumbers(t *testing.T) {
+	for got, want := range map[string]string{
+		seconds(83400 * time.Microsecond): "0.083 s",
+		seconds(-1500 * time.Millisecond): "-1.50 s",
+		seconds(12345 * time.Millisecond): "12.35 s",
+		ratio(time.Second, 4*time.Second): "0.25",
+		ratio(time.Second, 0):             none,
+		perMinute(250 * time.Millisecond): "240",
+		megabytes(24_940_000):             "24.9 MB",
+		short(1_600 * time.Microsecond):   "1.6 ms",
+		short(143 * time.Microsecond):     "143 µs",
+		short(41_234 * time.Millisecond):  "41.2 s",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 
@@ -31,11 +56,11 @@ func TestLogLine(t *testing.T) {
 
 func TestPicked(t *testing.T) {
 	all := []string{"a", "b", "c"}
-	got, err := picked("--only", "c,a", all)
+	got, err := picked("part", []string{"c", "a"}, all)
 	if err != nil || strings.Join(got, "") != "ac" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := picked("--only", "d", all); err == nil || !strings.Contains(err.Error(), "a,b,c") {
+	if _, err := picked("part", []string{"d"}, all); err == nil || !strings.Contains(err.Error(), "a b c") {
 		t.Errorf("an unknown word: %v", err)
 	}
 }
@@ -50,7 +75,7 @@ func TestTargets(t *testing.T) {
 	}, rates: map[int]times{8: {dockerLane: one(6), coldLane: one(2), warmLane: one(3)}},
 		used: []used{{&lane{name: coldLane}, work{name: "true"}, []cost{{driver: 20e6, init: 4e6}}},
 			{&lane{name: secretsLane}, work{name: "log"}, []cost{{driver: 20e6, init: 1e6}, {driver: 19e6, init: 5e6}}}}}
-	if err := p.targets(new(bytes.Buffer)); err != nil {
+	if err := p.targets(); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -63,12 +88,12 @@ func TestTargets(t *testing.T) {
 		"memory for a running job, cleanroom, cold | less than 25.0 MB | 24.0 MB (true) | met",
 		"memory for a running job, cleanroom, cold, 20 secrets | less than 25.0 MB | 25.0 MB (log) | missed",
 	} {
-		if !strings.Contains(p.text.String(), "| "+want+" |\n") {
-			t.Errorf("no line %q in\n%s", want, &p.text)
+		if !strings.Contains(p.summary.String(), "| "+want+" |\n") {
+			t.Errorf("no line %q in\n%s", want, &p.summary)
 		}
 	}
 	p = &page{}
-	if err := p.targets(new(bytes.Buffer)); err != nil || p.text.Len() > 0 {
-		t.Errorf("nothing was measured: %v\n%s", err, &p.text)
+	if err := p.targets(); err != nil || p.summary.Len() > 0 {
+		t.Errorf("nothing was measured: %v\n%s", err, &p.summary)
 	}
 }

@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"io"
+	"os"
 )
 
 // most are bounds that we set ourselves.
@@ -15,7 +15,7 @@ const (
 )
 
 // targets prints what was wanted beside what was measured.
-func (p *page) targets(w io.Writer) error {
+func (p *page) targets() error {
 	g := grid{title: "Targets", head: []string{"target", "wanted", "measured", ""}}
 	add := func(name, wanted, measured string, met bool) {
 		g.rows = append(g.rows, []string{name, wanted, measured, map[bool]string{true: "met", false: "missed"}[met]})
@@ -54,7 +54,7 @@ func (p *page) targets(w io.Writer) error {
 	if len(g.rows) == 0 {
 		return nil
 	}
-	return p.add(w, g)
+	return g.write(os.Stdout, &p.summary)
 }
 
 // memoryRows has one for each lane: its greatest job.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"cleanroom/integration/rig"
 )
 
-// batches is how many each lane gets; one has many jobs.
-func (p *page) batches() int { return max(1, min(2, p.runs/5)) }
+// batches is how many each lane gets.
+func (p *page) batches() int { return max(1, min(3, p.runs/5)) }
 
 func (p *page) concurrencies() []int {
 	if p.quick {
@@ -20,13 +21,16 @@ func (p *page) concurrencies() []int {
 }
 
 // batch is how many jobs are handed in at once for a runner that takes so
-// many: more, so that places are filled again while others are emptied.
-func batch(atOnce int) int { return max(4, 2*atOnce) }
+// many: more, so that places are filled again while others are emptied, and in
+// all batches together as many as of other jobs.
+func (p *page) batch(atOnce int) int {
+	return max(2*atOnce, (p.runs+p.batches()-1)/p.batches())
+}
 
 // throughput has the lanes run batches of a job in turns.
 func (p *page) throughput(ctx context.Context, lanes []*lane, w work) error {
 	all := p.concurrencies()
-	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d at once\n", throughputSection, len(lanes), all)
+	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d at once\n", throughputPart, len(lanes), all)
 	n := len(all) * len(lanes) * p.batches()
 	done := 0
 	for _, atOnce := range all {
@@ -42,7 +46,7 @@ func (p *page) throughput(ctx context.Context, lanes []*lane, w work) error {
 		for i := range p.batches() {
 			for j := range lanes {
 				l := lanes[(i+j)%len(lanes)]
-				took, err := l.batch(ctx, w, batch(atOnce))
+				took, err := l.batch(ctx, w, p.batch(atOnce))
 				if err != nil {
 					return err
 				}
@@ -52,13 +56,13 @@ func (p *page) throughput(ctx context.Context, lanes []*lane, w work) error {
 			}
 		}
 	}
-	return p.add(os.Stdout, p.rateTable(lanes))
+	return p.add(p.rateTable(lanes))
 }
 
 // batch runs jobs, and tells how long one of them took of the time from the
 // first one's hand-out to the last one's end.
 func (l *lane) batch(ctx context.Context, w work, n int) (time.Duration, error) {
-	if err := l.warm(ctx, w); err != nil {
+	if err := l.fill(ctx, w); err != nil {
 		return 0, err
 	}
 	ids := make([]int64, n)
@@ -81,7 +85,7 @@ func (l *lane) batch(ctx context.Context, w work, n int) (time.Duration, error) 
 			last = st.FinalAt
 		}
 	}
-	return last.Sub(first) / time.Duration(n), nil
+	return last.Sub(first) / time.Duration(n), l.fill(ctx, w)
 }
 
 // perMinute is how many jobs there are in a minute.
@@ -89,9 +93,18 @@ func perMinute(one time.Duration) string {
 	return fmt.Sprintf("%.0f", float64(time.Minute)/float64(one))
 }
 
+// batchNote says what the numbers are of.
+func (p *page) batchNote() string {
+	var sizes []string
+	for _, n := range p.concurrencies() {
+		sizes = append(sizes, fmt.Sprint(p.batch(n)))
+	}
+	return fmt.Sprintf("The median of %d batches of %s jobs; in brackets the slowest and the fastest batch.", p.batches(), strings.Join(sizes, ", "))
+}
+
 func (p *page) rateTable(lanes []*lane) grid {
 	g := grid{title: "Jobs per minute (`true`, without a repository)", head: []string{""},
-		note: "In brackets the slowest and the fastest batch."}
+		note: p.batchNote()}
 	for _, n := range p.concurrencies() {
 		g.head = append(g.head, fmt.Sprintf("%d at once", n), "of docker executor")
 	}
@@ -99,6 +112,10 @@ func (p *page) rateTable(lanes []*lane) grid {
 		row := []string{l.label()}
 		for _, n := range p.concurrencies() {
 			s, docker := spreadOf(p.rates[n][l.name]), spreadOf(p.rates[n][dockerLane])
+			if s.n == 0 {
+				row = append(row, none, none)
+				continue
+			}
 			row = append(row, fmt.Sprintf("%s (%s to %s)", perMinute(s.median), perMinute(s.max), perMinute(s.min)), ratio(docker.median, s.median))
 		}
 		g.rows = append(g.rows, row)

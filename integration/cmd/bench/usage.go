@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"cleanroom/integration/rig"
@@ -23,6 +25,18 @@ type cost struct {
 	together           int64 // driver and init at one time, shared pages divided
 }
 
+// spiedLanes are those with a driver of the custom executor.
+func spiedLanes() []string { return []string{execLane, coldLane, secretsLane, warmLane} }
+
+// spiedRuns is how often a job is spied on: the first kind as often as it is
+// timed, others less, for little changes from one to the next.
+func (o *options) spiedRuns(work string) int {
+	if work == workNames()[0] {
+		return o.runs
+	}
+	return min(o.runs, 5)
+}
+
 // usage runs the jobs under the drivers of the custom executor, each called by
 // a spy. These runs are not timed.
 func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []work) error {
@@ -33,36 +47,41 @@ func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []wor
 	}
 	var in []*lane
 	for _, l := range lanes {
-		if l.ours() || l.name == execLane {
+		if slices.Contains(spiedLanes(), l.name) {
 			in = append(in, l)
 		}
 	}
-	runs := min(p.runs, 3)
-	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d runs of each job\n", usageSection, len(in), runs)
-	for i, l := range in {
+	each := 0
+	for _, w := range works {
+		each += p.spiedRuns(w.name)
+	}
+	fmt.Fprintf(os.Stderr, "\n%s: %d lanes, %d jobs\n", usagePart, len(in), each)
+	done := 0
+	for _, l := range in {
 		file := filepath.Join(dir, "spied-"+l.name)
 		if err := l.start(ctx, 1, spy, []string{"BENCH_SPY=" + file}); err != nil {
 			return err
 		}
-		for j, w := range works {
+		for _, w := range works {
 			u := used{lane: l, work: w}
-			for k := range runs {
+			for range p.spiedRuns(w.name) {
 				c, err := l.spied(ctx, w, file)
 				if err != nil {
 					return err
 				}
 				u.costs = append(u.costs, c)
-				rig.Bar(os.Stderr, (i*len(works)+j)*runs+k+1, len(in)*len(works)*runs, "jobs")
+				done++
+				rig.Bar(os.Stderr, done, len(in)*each, "jobs")
 			}
 			p.used = append(p.used, u)
 		}
 	}
-	return p.add(os.Stdout, usageTable(p.used))
+	return p.add(usageTable(p.used))
 }
 
 // spied runs one job and returns what it cost.
 func (l *lane) spied(ctx context.Context, w work, file string) (c cost, err error) {
-	if err := l.warm(ctx, w); err != nil {
+	if err := l.fill(ctx, w); err != nil {
 		return c, err
 	}
 	if err := os.RemoveAll(file); err != nil {
@@ -77,7 +96,7 @@ func (l *lane) spied(ctx context.Context, w work, file string) (c cost, err erro
 		_, err = l.await(ctx, id, w)
 	}
 	watched := watch.end()
-	if err != nil {
+	if err = errors.Join(err, l.fill(ctx, w)); err != nil {
 		return c, err
 	}
 	text, err := os.ReadFile(file)
@@ -120,16 +139,16 @@ func (u used) peak() (driver, init, together int64) {
 
 func usageTable(all []used) grid {
 	g := grid{title: "Processor and memory of the driver's own processes, per job",
-		head: []string{"job", "", "driver's CPU", "init's CPU", "driver's memory", "init's memory", "sum", "seen at once"}}
+		head: []string{"job", "", "runs", "driver's CPU", "init's CPU", "driver's memory", "init's memory", "sum", "seen at once"}}
 	for _, u := range all {
 		var driverCPU, initCPU []time.Duration
 		for _, c := range u.costs {
 			driverCPU, initCPU = append(driverCPU, c.driverCPU), append(initCPU, c.initCPU)
 		}
 		driver, init, together := u.peak()
-		row := []string{u.work.name, u.lane.label(), seconds(spreadOf(driverCPU).median), none, megabytes(driver), none, none, none}
+		row := []string{u.work.name, u.lane.label(), fmt.Sprint(len(u.costs)), seconds(spreadOf(driverCPU).median), none, megabytes(driver), none, none, none}
 		if u.lane.ours() {
-			row[3], row[5], row[6], row[7] = seconds(spreadOf(initCPU).median), megabytes(init), megabytes(driver+init), megabytes(together)
+			row[4], row[6], row[7], row[8] = seconds(spreadOf(initCPU).median), megabytes(init), megabytes(driver+init), megabytes(together)
 		}
 		g.rows = append(g.rows, row)
 	}
