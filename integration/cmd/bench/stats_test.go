@@ -79,8 +79,8 @@ func TestTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"`true` over the shell executor, cleanroom, cold | at most 0.25 of the docker executor's | 0.20 | met",
-		"`true` over the shell executor, cleanroom, warm | at most 0.10 of the docker executor's | 0.30 | missed",
+		"`true` over the shell executor, cleanroom, cold | at most 0.25 of the docker executor's | 0.200 | met",
+		"`true` over the shell executor, cleanroom, warm | at most 0.10 of the docker executor's | 0.300 | missed",
 		"the log, cleanroom, cold | at most 1.3 of the shell executor's time | 1.30 (docker executor 1.50) | met",
 		"the log, cleanroom, cold, 20 secrets | at most 1.3 of the shell executor's time | 1.40 (docker executor 1.50) | missed",
 		"jobs per minute, 8 at once, cleanroom, cold | at least 3 of the docker executor's | 3.00 | met",

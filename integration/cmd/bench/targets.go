@@ -29,7 +29,7 @@ func (p *page) targets() error {
 	}{{coldLane, mostCold}, {warmLane, mostWarm}} {
 		if ours := spreadOf(trivial[t.lane]).median; ours > 0 && shell > 0 && docker > shell {
 			share := float64(ours-shell) / float64(docker-shell)
-			add("`true` over the shell executor, "+labels[t.lane], fmt.Sprintf("at most %.2f of the docker executor's", t.most), fmt.Sprintf("%.2f", share), share <= t.most)
+			add("`true` over the shell executor, "+labels[t.lane], fmt.Sprintf("at most %.2f of the docker executor's", t.most), fmt.Sprintf("%.3f", share), share <= t.most)
 		}
 	}
 	shell = spreadOf(log[shellLane]).median
