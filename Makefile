@@ -22,9 +22,9 @@ SETUP := . integration/setup.sh
 help: ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## build bin/cleanroom and bin/cleanroom-init
+build: ## build bin/cleanroom, bin/cleanroom-admin and bin/cleanroom-init
 	@mkdir -p bin
-	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-init
+	$(GO_BUILD) -o bin/ ./cmd/cleanroom ./cmd/cleanroom-admin ./cmd/cleanroom-init
 
 images: ## make the helper image and those of the sample and the tests
 	@$(SETUP) && setup_base
@@ -46,8 +46,9 @@ unit: build ## unit and CLI tests, and those of the room on a real engine
 integration: build ## the whole thing with a real gitlab-runner and engine
 	@$(SETUP) && setup_all && cd integration && go test -count=1 -p 1 -timeout 45m ./... # one package at a time: they look at the whole machine
 
-bench: build ## jobs under five executors, side by side; redaction, guard, a million audit records; BENCH="true log" picks
+bench: build ## jobs under five executors, side by side; redaction, guard, a million audit records, a start; BENCH="true log" picks
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)" $(BENCH_ARGS) $(BENCH)
+	@go test -run '^$$' -bench Start ./cmd/cleanroom
 
 bench-redact: ## of these only redaction, which needs no engine
 	@cd integration && go run ./cmd/bench redact
