@@ -126,5 +126,5 @@ func (r readLedger) Verify(a against) (report.Head, error) {
 	}
 	return report.Head{Origin: found.Checkpoint.Origin, Size: found.Checkpoint.Size, Root: found.Checkpoint.Root.String(),
 		Verification: report.Verification{Checked: true, Pinned: found.Pinned, Against: found.Against, Missing: found.Missing,
-			Unread: found.Unread.First, Without: int64(found.Without.Total), Wrong: found.wrong()}}, nil
+			Unread: found.Unread.First, UnreadTotal: int64(found.Unread.Total), Without: int64(found.Without.Total), Wrong: found.wrong()}}, nil
 }

@@ -122,8 +122,11 @@ func (g *GitLab) once(ctx context.Context, project any, job int64, f Func) (brok
 		return out.Write(p)
 	}))
 	if err != nil && !begun {
-		if httpStatus(err, http.StatusNotFound, http.StatusForbidden, http.StatusGone) {
-			return false, fmt.Errorf("%w: %w", ErrNoLog, err), nil
+		switch {
+		case httpStatus(err, http.StatusForbidden):
+			return false, fmt.Errorf("%w: GitLab does not let the token read it (403)", ErrNoLog), nil
+		case httpStatus(err, http.StatusNotFound):
+			return false, fmt.Errorf("%w: GitLab has none, or does not let the token see the job (404)", ErrNoLog), nil
 		}
 		return false, explain(err), nil
 	}

@@ -38,7 +38,9 @@ type Verification struct {
 	Without int64    // job logs that held no checkpoint of this log
 	Missing []string // what could not be looked at, in words
 	Unread  []string // the first of the job logs that could not be read, with the reason
-	Wrong   []string // what is wrong; of a log that was checked, nothing: nothing was found
+	// UnreadTotal is how many could not be.
+	UnreadTotal int64
+	Wrong       []string // what is wrong; of a log that was checked, nothing: nothing was found
 }
 
 // Seal is how the page shows it: as a class of its own, and in a word.

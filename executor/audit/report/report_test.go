@@ -170,7 +170,7 @@ func TestVerification(t *testing.T) {
 		"Own keys only":                         {Checked: true},
 		"Own keys only, and the first is known": {Checked: true, Pinned: true},
 		"Witnessed":                             {Checked: true, Against: others},
-		"Verified in part":                      {Checked: true, Against: others, Missing: []string{"2 job logs could not be read"}, Unread: []string{"the log of job 7: 404"}},
+		"Verified in part":                      {Checked: true, Against: others, Missing: []string{"2 job logs could not be read"}, Unread: []string{"the log of job 7: 404"}, UnreadTotal: 24},
 		"Not genuine":                           {Checked: true, Against: others, Missing: []string{"2 job logs could not be read"}, Wrong: []string{"record 3 is not the one that was appended"}},
 	} {
 		h := head()
@@ -190,7 +190,13 @@ func TestVerification(t *testing.T) {
 		if strings.Contains(got, "others bear witness") != (word == "Witnessed") || known && !strings.Contains(got, "its first public key, as it was kept elsewhere") {
 			t.Errorf("%s:\n%s", want, got)
 		}
+		if strings.Contains(got, "By the log’s own word") != (word == "Not genuine") {
+			t.Errorf("%s: what the log says stands there as if it were true, or is doubted", want)
+		}
 		shown := slices.Concat(v.Against, v.Unread, v.Missing)
+		if v.UnreadTotal > 0 {
+			shown = append(shown, "and 23 more")
+		}
 		if len(v.Wrong) > 0 {
 			shown = append(v.Wrong, v.Against...)
 		}

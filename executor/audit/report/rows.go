@@ -161,6 +161,33 @@ type findingRow struct {
 	More int64 // of the same job, behind this one
 }
 
+// foundRow is what was found in the files of one job.
+type foundRow struct {
+	*jobRow
+	Findings []findingRow
+	More     int64
+}
+
+// Lines of the table that it takes.
+func (f foundRow) Lines() int {
+	if f.More > 0 {
+		return len(f.Findings) + 1
+	}
+	return len(f.Findings)
+}
+
+// foundIn puts findings that follow one another together by their job.
+func foundIn(all []findingRow) (jobs []foundRow) {
+	for _, f := range all {
+		if last := len(jobs) - 1; last < 0 || jobs[last].jobRow != f.jobRow {
+			jobs = append(jobs, foundRow{jobRow: f.jobRow})
+		}
+		job := &jobs[len(jobs)-1]
+		job.Findings, job.More = append(job.Findings, f), f.More
+	}
+	return jobs
+}
+
 // File is where the finding is.
 func (f findingRow) File() string {
 	return strings.Join(append([]string{f.Path}, f.Members...), " › ")

@@ -50,6 +50,7 @@ type view struct {
 	Given         int64
 	Refusals      newest[refusalRow]
 	Findings      newest[findingRow]
+	Found         []foundRow // the same, by job
 	Open          []*wipeRow
 	MoreOpen      string
 	Finished      newest[*wipeRow]
@@ -103,17 +104,23 @@ func (r *Report) Write(w io.Writer) error {
 		Head: r.head, CSS: template.CSS(css), CSSHash: "sha256-" + base64.StdEncoding.EncodeToString(hash[:]),
 		From: r.head.Period.From, To: r.head.Period.To, Records: r.records, Unit: r.scale.unit, Axis: r.scale.axis(), Columns: r.columns(),
 		Step: span(r.scale.to().Sub(r.scale.from()) / steps), Bad: r.bad, Late: r.late, Expiring: r.expiring, Given: r.given,
-		Refusals: r.refusals, Findings: r.findings, Finished: r.finished, Reaps: r.reaps, Changes: r.changes, Keys: r.keys,
+		Refusals: r.refusals, Findings: r.findings, Found: foundIn(r.findings.Rows()), Finished: r.finished, Reaps: r.reaps, Changes: r.changes, Keys: r.keys,
 		Notable: r.notable, Others: r.others, Unreadable: r.unreadable,
 	}
 	v.Origin, v.Root = plain.Text(v.Origin), plain.Text(v.Root)
-	for _, list := range []*[]string{&v.Against, &v.Missing, &v.Unread, &v.Wrong} {
+	for _, list := range []*[]string{&v.Against, &v.Missing, &v.Wrong} {
 		*list = said(*list)
+	}
+	v.Unread = said(v.Unread[:min(len(v.Unread), maxSaid)])
+	if more := v.UnreadTotal - int64(len(v.Unread)); more > 0 && len(v.Unread) > 0 {
+		v.Unread = append(v.Unread, "and "+count(more)+" more")
 	}
 	v.Title = title(r.head.Period)
 	v.Open, v.MoreOpen = r.stillOpen()
 	v.Cards = r.cards()
-	v.Lede, v.Clean = r.lede()
+	if v.Lede, v.Clean = r.lede(); len(v.Wrong) > 0 {
+		v.Lede = "By the log’s own word, which cannot be relied on: " + strings.ToLower(v.Lede[:1]) + v.Lede[1:]
+	}
 	for i, o := range outcomes {
 		v.Legend = append(v.Legend, legend{v.class(i), string(o), r.outcomes[o]})
 	}
