@@ -106,11 +106,15 @@ func inspected(t *testing.T, id int64, image string) string {
 	containers := strings.Fields(command(t, "docker", "ps", "--all", "--quiet", "--filter", filter))
 	volumes := strings.Fields(command(t, "docker", "volume", "ls", "--quiet", "--filter", filter))
 	networks := strings.Fields(command(t, "docker", "network", "ls", "--quiet", "--filter", filter))
-	if len(containers) != 2 || len(volumes) < 3 || len(networks) == 0 {
-		t.Fatalf("the room has %d containers, %d volumes, %d networks", len(containers), len(volumes), len(networks))
+	if len(containers) != 2 || len(volumes) < 3 { // a room without services may have no network of the engine's
+		t.Fatalf("the room has %d containers, %d volumes", len(containers), len(volumes))
 	}
-	return command(t, "docker", append([]string{"inspect"}, containers...)...) + command(t, "docker", append([]string{"volume", "inspect"}, volumes...)...) +
-		command(t, "docker", append([]string{"network", "inspect"}, networks...)...) + command(t, "docker", "image", "inspect", image)
+	shown := command(t, "docker", append([]string{"inspect"}, containers...)...) + command(t, "docker", append([]string{"volume", "inspect"}, volumes...)...) +
+		command(t, "docker", "image", "inspect", image)
+	if len(networks) > 0 {
+		shown += command(t, "docker", append([]string{"network", "inspect"}, networks...)...)
+	}
+	return shown
 }
 
 // TestRegistryLogins pulls with the login from each place there is.

@@ -61,8 +61,8 @@ func prepare(dir string, quick bool) (s set, err error) {
 			spec: gitlab.JobSpec{Image: busybox, Script: keeps,
 				Cache:     []gitlab.Cache{{Key: "bench", Policy: "pull-push", Paths: []string{".cache/"}, When: "on_success"}},
 				Artifacts: []gitlab.Artifact{{Name: "out", Paths: []string{"out/"}, When: "on_success", Type: "archive", Format: "zip"}}}},
-		{name: names[4], title: fmt.Sprintf("%d MiB of log, in lines of 100 bytes", log>>20),
-			spec: gitlab.JobSpec{Image: busybox, Script: []string{fmt.Sprintf("(yes '%s' || true) | head -c %d", logLine, log)}}, trace: log},
+		{name: names[4], title: fmt.Sprintf("%d MiB of log, in lines of 100 bytes, by the programs that the shell executor has, too", log>>20),
+			spec: gitlab.JobSpec{Image: &gitlab.Image{Name: "cleanroom/fastapi"}, Script: []string{fmt.Sprintf("(yes '%s' || true) | head -c %d", logLine, log)}}, trace: log},
 	}
 	for i := range s.works {
 		s.works[i].spec.Name = s.works[i].name
