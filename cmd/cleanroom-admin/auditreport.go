@@ -42,6 +42,9 @@ func auditReport(open openAuditLog) *cobra.Command {
 
 // makeReport writes the report; its error is the verdict, too.
 func makeReport(c *cobra.Command, open openAuditLog, p auditPeriod, a against, out string) error {
+	if err := whole(c); err != nil {
+		return err
+	}
 	now := time.Now()
 	period, err := list.ParsePeriod(p.from, p.to, now)
 	if err != nil {

@@ -68,6 +68,32 @@ func (a *against) flags(c *cobra.Command) {
 	f.StringVar(&a.logs.CAFile, "ca-file", "", "PEM file of the authority that vouches for the GitLab")
 }
 
+// needGitLab are the flags that say what to ask a GitLab.
+var needGitLab = []string{"project", "runner", "since", "token-file", "ca-file"}
+
+// whole refuses what would be looked at less than it was asked for: a value
+// that a shell left empty, as of a file that is not there, and flags that go
+// with another one.
+func whole(c *cobra.Command) error {
+	f := c.Flags()
+	for _, name := range []string{"key", "job-logs", "gitlab", "project", "token-file", "ca-file", "dir", "bundle"} {
+		if one := f.Lookup(name); one != nil && one.Changed && strings.TrimSpace(one.Value.String()) == "" {
+			return fmt.Errorf("--%s is empty: give it a value, or leave it out", name)
+		}
+	}
+	for _, name := range needGitLab {
+		if f.Changed(name) && !f.Changed("gitlab") {
+			return fmt.Errorf("--%s is about the logs of a GitLab: give --gitlab URL, too", name)
+		}
+	}
+	for _, name := range append([]string{"dir", "job-logs", "gitlab"}, needGitLab...) {
+		if f.Changed("bundle") && f.Changed(name) {
+			return fmt.Errorf("--%s is about a whole log, and --bundle is a proof of one record: verify them one after the other", name)
+		}
+	}
+	return nil
+}
+
 // looked is what came of a verification.
 type looked struct {
 	*verify.Report
@@ -138,6 +164,9 @@ func auditVerify(g *globals) *cobra.Command {
 			"  cleanroom audit verify --gitlab https://gitlab.example.com --token-file /root/gitlab-token --runner 7\n" +
 			"  cleanroom audit verify --bundle 4711.proof --key \"$(cat runner-7.key)\"",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := whole(c); err != nil {
+				return judged(err)
+			}
 			if bundle != "" {
 				return judged(proved(g, bundle, a.first, c.OutOrStdout()))
 			}

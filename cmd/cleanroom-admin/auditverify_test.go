@@ -95,6 +95,11 @@ func TestAuditVerify(t *testing.T) {
 		"no folder":    {[]string{"--dir", dir, "--job-logs", filepath.Join(logs, "x")}, exitOpen, nil},
 		"bundle":       {[]string{"--bundle", file, "--key", first}, 0, []string{"shop/items"}},
 		"no bundle":    {[]string{"--bundle", file + "x"}, exitOpen, nil},
+		"no key":       {[]string{"--dir", dir, "--key", " "}, exitOpen, nil}, // "$(cat FILE)", and there is no such file
+		"no job logs":  {[]string{"--dir", dir, "--job-logs", ""}, exitOpen, nil},
+		"no GitLab":    {[]string{"--dir", dir, "--runner", "7"}, exitOpen, nil},
+		"bundle, logs": {[]string{"--bundle", file, "--key", first, "--job-logs", filepath.Join(logs, "good")}, exitOpen, nil},
+		"bundle, key":  {[]string{"--bundle", file, "--key", ""}, exitOpen, nil},
 		"loose bundle": {[]string{"--bundle", loose, "--key", first}, exitWrong, nil},
 	} {
 		out, err := verify(c.args...)
