@@ -10,6 +10,7 @@
 package evidence
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -22,9 +23,6 @@ import (
 )
 
 const (
-	// maxBlocks is how many checkpoints of one log count: each prepare of the
-	// job prints one, and the runner tries three times.
-	maxBlocks = 8
 	// maxNames bounds a list of names.
 	maxNames = 20
 )
@@ -60,7 +58,6 @@ type Gathered struct {
 
 	known     []verify.Known
 	notes     map[string]int // where in known; a job can print one as often as it likes
-	heads     map[int]bool   // those with which some job's log begins
 	holding   []holding      // logs with a checkpoint, of whatever log
 	without   Names          // logs with none
 	witnesses []cosigned
@@ -86,7 +83,7 @@ func (g *Gathered) know(name string, msg []byte) int {
 	at, ok := g.notes[string(msg)]
 	if !ok {
 		if g.notes == nil {
-			g.notes, g.heads = map[string]int{}, map[int]bool{}
+			g.notes = map[string]int{}
 		}
 		at = len(g.known)
 		g.notes[string(msg)] = at
@@ -95,21 +92,24 @@ func (g *Gathered) know(name string, msg []byte) int {
 	return at
 }
 
-// Log takes a job's log. The error is r's; then nothing of it counts.
+// errMany is a log that somebody filled with checkpoints.
+var errMany = errors.New("it holds more checkpoints than are looked at")
+
+// Log takes a job's log. The error is r's, or that of a log with too many
+// checkpoints; then nothing of it counts.
 func (g *Gathered) Log(name string, r io.Reader) error {
-	found, _, err := checkpoint.Scan(r)
+	found, more, err := checkpoint.Scan(r)
+	if err == nil && more { // prepare's may be behind them
+		err = errMany
+	}
 	if err != nil {
 		return err
 	}
 	g.Read++
 	h := holding{log: name}
-	for i, f := range found[:min(len(found), maxBlocks)] {
-		if f.Err != nil { // a job's own text
-			continue
-		}
-		at := g.know(fmt.Sprintf("%s, line %d", name, f.Line), f.Checkpoint.Note)
-		if h.at = append(h.at, at); i == 0 { // whatever job's text it was before
-			g.heads[at] = true
+	for _, f := range found { // all: the runner prints variables of the job before prepare prints ours
+		if f.Err == nil { // else a job's own text
+			h.at = append(h.at, g.know(fmt.Sprintf("%s, line %d", name, f.Line), f.Checkpoint.Note))
 		}
 	}
 	if len(h.at) == 0 {
@@ -158,19 +158,32 @@ type Result struct {
 // Judge says what came of it, after the verification.
 func (g *Gathered) Judge(r *verify.Report) Result {
 	out := Result{Wrong: g.wrong, Without: g.without}
-	foreign := map[int]bool{}
+	foreign, alone := map[int]bool{}, map[int]bool{}
+	for _, k := range r.NotOurs {
+		foreign[g.notes[string(k.Note)]] = true
+	}
+	// A job can print what it likes, also before prepare does: the runner shows
+	// what is wrong with its variables. But prepare prints one in each log, so that
+	// a log with none of ours among those that name this log was printed when a
+	// key signed that the log does not know.
+	for _, h := range g.holding {
+		if !slices.ContainsFunc(h.at, func(at int) bool { return !foreign[at] }) {
+			for _, at := range h.at { // the first tells enough
+				if cp, err := checkpoint.Parse(g.known[at].Note); err == nil && cp.Origin == r.Checkpoint.Origin {
+					alone[at] = true
+					break
+				}
+			}
+		}
+	}
 	for _, k := range r.NotOurs {
 		at := g.notes[string(k.Note)]
-		foreign[at] = true
-		// Whatever a job prints comes after what prepare did: where the first of its
-		// log names this log, prepare printed it, and a key that the log does not
-		// know signed it.
 		cp, err := checkpoint.Parse(k.Note)
-		says := "a job's log begins with"
+		says := "a job's log has no checkpoint of this log but"
 		if g.witnessed(at) {
 			says = "a witness signed"
 		}
-		if err != nil || cp.Origin != r.Checkpoint.Origin || !g.heads[at] && !g.witnessed(at) {
+		if err != nil || cp.Origin != r.Checkpoint.Origin || !alone[at] && !g.witnessed(at) {
 			out.Others++
 			continue
 		}

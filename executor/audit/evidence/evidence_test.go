@@ -128,15 +128,25 @@ func TestFoldersThatAreNone(t *testing.T) {
 	}
 }
 
-// A log that begins with a checkpoint of this log that its keys did not sign
-// tells; one that somebody printed later does not.
+// A log that has checkpoints of this log that its keys did not sign, and none
+// that they did, tells; what a job printed beside prepare's does not, before it
+// or behind it, however much that is.
 func TestMadeAnew(t *testing.T) {
 	h := newHost(t)
 	forged := must(checkpoint.Sign(origin, tlog.Tree{N: 9}, newKey(t)))(t)
+	again := must(checkpoint.Sign(origin, tlog.Tree{N: 8}, newKey(t)))(t)
+	stranger := must(checkpoint.Sign("other.example.com/log", tlog.Tree{N: 9}, must(key.Create(filepath.Join(t.TempDir(), "key"), "other.example.com/log"))(t)))(t)
 	for _, c := range []struct {
 		text          string
 		wrong, others int
-	}{{forged.Block(), 1, 0}, {h.blocks[0].Block() + forged.Block(), 0, 1}} {
+	}{
+		{forged.Block(), 1, 0},
+		{h.blocks[0].Block() + forged.Block(), 0, 1},
+		{forged.Block() + h.blocks[0].Block(), 0, 1}, // FF_USE_FASTZIP="x\n-----BEGIN ..."
+		{strings.Repeat(forged.Block(), 900) + h.blocks[0].Block(), 0, 1},
+		{stranger.Block() + forged.Block() + again.Block(), 1, 2},
+		{strings.Replace(forged.Block(), "\n9\n", "\nx\n", 1) + forged.Block(), 1, 0},
+	} {
 		g := &Gathered{Asked: true}
 		if err := g.Log("1.log", strings.NewReader(c.text)); err != nil {
 			t.Fatal(err)
@@ -180,6 +190,15 @@ func TestWitness(t *testing.T) {
 		if got := strings.Join(r.Wrong, "\n"); err != nil || strings.Join(r.Against, "\n") != c.against || !strings.Contains(got, c.wrong) || (got != "") != (c.wrong != "") || len(r.Missing) > 0 {
 			t.Errorf("%s: %v, %+v", c.name, err, r)
 		}
+	}
+}
+
+// A log that is full of checkpoints, as its job wanted, is named.
+func TestManyBlocks(t *testing.T) {
+	h := newHost(t)
+	g := &Gathered{Asked: true}
+	if err := g.Log("1.log", strings.NewReader(strings.Repeat("-----BEGIN CLEANROOM CHECKPOINT-----\n-----END CLEANROOM CHECKPOINT-----\n", 1000)+h.blocks[0].Block())); !errors.Is(err, errMany) || g.Read > 0 {
+		t.Errorf("%v, %+v", err, g)
 	}
 }
 
