@@ -15,8 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -90,12 +88,10 @@ func (l *Log) keysPath() string { return filepath.Join(l.store.Dir, "keys") }
 
 // loadKeys reads the chain as it is now.
 func (l *Log) loadKeys() (*key.Chain, error) {
-	f, err := os.Open(l.keysPath())
-	if err != nil {
-		return nil, err
+	text, err := tree.ReadPlain(l.keysPath(), maxKeys)
+	if errors.Is(err, tree.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %w", key.ErrChain, err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxKeys))
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (s Store) CheckpointPath() string { return filepath.Join(s.Dir, "checkpoint
 
 // Checkpoint reads the newest checkpoint, unverified. ErrNoLog: there is none.
 func (s Store) Checkpoint() ([]byte, error) {
-	msg, err := readAll(s.CheckpointPath(), checkpoint.MaxSize)
+	msg, err := ReadPlain(s.CheckpointPath(), checkpoint.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s: make one, or correct the folder", ErrNoLog, s.Dir)
 	}
@@ -129,7 +129,7 @@ func (s Store) read(t tlog.Tile, limit int64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		data, err := readAll(path, limit)
+		data, err := ReadPlain(path, limit)
 		if errors.Is(err, fs.ErrNotExist) && try < 50 { // renamed in between
 			continue
 		}
@@ -137,8 +137,8 @@ func (s Store) read(t tlog.Tile, limit int64) ([]byte, error) {
 	}
 }
 
-// readAll reads a plain file of at most limit bytes.
-func readAll(path string, limit int64) ([]byte, error) {
+// ReadPlain reads a plain file of at most limit bytes. ErrDamaged: it is none.
+func ReadPlain(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a symlink, a socket
 		return nil, fmt.Errorf("%w: %s is no plain file", ErrDamaged, path)

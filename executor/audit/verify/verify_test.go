@@ -184,6 +184,7 @@ func TestAttacks(t *testing.T) {
 			h.signer = signer
 		}, verify.ErrKeys, "but the one that is known"},
 		"remove the keys":            {func(h *host) { os.Remove(filepath.Join(h.dir, "keys")) }, verify.ErrKeys, "no such file"},
+		"a pipe for the keys":        {func(h *host) { p := filepath.Join(h.dir, "keys"); os.Remove(p); unix.Mkfifo(p, 0o600) }, verify.ErrKeys, "keys is no plain file"},
 		"break the keys":             {func(h *host) { os.Truncate(filepath.Join(h.dir, "keys"), 20) }, verify.ErrKeys, "keys"},
 		"claim a change of the key":  {func(h *host) { h.claim() }, verify.ErrKeys, "not signed by both keys"},
 		"roll back to a checkpoint":  {func(h *host) { os.WriteFile(filepath.Join(h.dir, "checkpoint"), h.known[1].Note, 0o600) }, verify.ErrRolledBack, "job 3 has a checkpoint of 600: records 256 to 599 were dropped"},
