@@ -102,4 +102,12 @@ func TestProvenance(t *testing.T) {
 		t.Errorf("the job's own was stored: %q", got)
 	}
 	s.refused("there is no provenance of it", "audit", "provenance", fmt.Sprint(alone.ID))
+	// One that was put in the place of another job's is none of that job.
+	dir := filepath.Join(s.runner.DataDir(), "audit", "provenance")
+	kept, err := filepath.Glob(filepath.Join(dir, "*-"+id+"-*"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("%v, %q", err, kept)
+	}
+	must(t, os.Rename(kept[0], strings.Replace(kept[0], "-"+id+"-", fmt.Sprintf("-%d-", alone.ID), 1)))
+	s.refused("somebody moved it", "audit", "provenance", fmt.Sprint(alone.ID))
 }

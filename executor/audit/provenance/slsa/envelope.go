@@ -114,6 +114,16 @@ func Read(statement []byte) (*intoto.Statement, error) {
 	return &s, nil
 }
 
+// JobOf is the number of the job that a statement of ours is about; empty: it
+// says none.
+func JobOf(s *intoto.Statement) string {
+	of := s.GetPredicate()
+	for _, name := range []string{"buildDefinition", "externalParameters", "facts", "job_id"} {
+		of = of.GetFields()[name].GetStructValue()
+	}
+	return of.GetFields()["value"].GetStringValue()
+}
+
 // key is a public one as package dsse wants it.
 type key struct {
 	public ed25519.PublicKey

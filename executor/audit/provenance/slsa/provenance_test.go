@@ -229,8 +229,11 @@ func TestEnvelope(t *testing.T) {
 		!ed25519.Verify(public, fmt.Appendf(nil, "DSSEv1 28 application/vnd.in-toto+json %d %s", len(s), s), e.Signatures[0].Sig) {
 		t.Errorf("%v: %s", err, line)
 	}
-	if got, err := Verify(line, other, public); err != nil || len(got.Subject) != 1 || got.Subject[0].Name != "a" {
+	if got, err := Verify(line, other, public); err != nil || len(got.Subject) != 1 || got.Subject[0].Name != "a" || JobOf(got) != "9007199254740993" {
 		t.Errorf("%v, %v", got, err)
+	}
+	if got := JobOf(nil); got != "" {
+		t.Error(got)
 	}
 	if _, err := Seal(t.Context(), s, public, stranger); !errors.Is(err, ErrSignature) {
 		t.Errorf("signed with another key: %v", err)
