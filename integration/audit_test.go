@@ -2,12 +2,16 @@ package integration
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"cleanroom/integration/gitlab"
 	"cleanroom/integration/gitlab/job"
@@ -139,6 +143,28 @@ func TestAudit(t *testing.T) {
 	must(t, os.Remove(filepath.Join(audit, "key")))
 	s.cleanroom("audit", "init", "--origin", "ci.test/cleanroom") // with another key
 	s.refused("none of the log's keys signed", "audit", "verify", "--job-logs", logs)
+}
+
+// TestAuditForgedBeforePrepare: the runner shows what is wrong with a job's
+// variables, line by line, before prepare prints the checkpoint.
+func TestAuditForgedBeforePrepare(t *testing.T) {
+	s, key := audited(t, storeConfig)
+	private, _, err := note.GenerateKey(rand.Reader, "ci.test/cleanroom")
+	must(t, err)
+	signer, err := note.NewSigner(private)
+	must(t, err)
+	var blocks strings.Builder
+	for size := range 12 {
+		msg, err := note.Sign(&note.Note{Text: fmt.Sprintf("ci.test/cleanroom\n%d\n%s\n", size+1, tlog.RecordHash(nil))}, signer)
+		must(t, err)
+		fmt.Fprintf(&blocks, "\n-----BEGIN CLEANROOM CHECKPOINT-----\n%s-----END CLEANROOM CHECKPOINT-----", msg)
+	}
+	r := s.run(gitlab.JobSpec{Project: project, Script: []string{"true"}, Variables: []gitlab.Variable{{Key: "FF_USE_FASTZIP", Value: "x" + blocks.String(), Public: true, Raw: true}}})
+	r.is(t, job.Success, "", 0)
+	r.says(t, "could not parse feature flag", "-----BEGIN CLEANROOM CHECKPOINT-----\nci.test/cleanroom\n12\n")
+	logs := t.TempDir()
+	put(t, filepath.Join(logs, "forged.log"), []byte(r.Trace))
+	has(t, s.cleanroom("audit", "verify", "--key", key, "--job-logs", logs), "is genuine", "1 checkpoints in them agree", "12 checkpoints in job logs are not of this log")
 }
 
 // TestAuditKeyIsRotated: who has the first public key verifies what the second
