@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -238,5 +239,46 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAuditForgedElsewhere: a log of another executor's, in which the job has
+// printed a checkpoint, is no alarm; one whose printer nobody knows is said to be
+// unclear; and prepare's is known by how the real runner begins a log.
+func TestAuditForgedElsewhere(t *testing.T) {
+	s, key := audited(t, storeConfig)
+	trace := s.run(gitlab.JobSpec{Project: project, Script: []string{"true"}}).Trace
+	private, _, err := note.GenerateKey(rand.Reader, "ci.test/cleanroom")
+	must(t, err)
+	signer, err := note.NewSigner(private)
+	must(t, err)
+	msg, err := note.Sign(&note.Note{Text: fmt.Sprintf("ci.test/cleanroom\n7\n%s\n", tlog.RecordHash(nil))}, signer)
+	must(t, err)
+	const begin = "-----BEGIN CLEANROOM CHECKPOINT-----\n"
+	block := begin + string(msg) + "-----END CLEANROOM CHECKPOINT-----\n"
+	head, _, ok := strings.Cut(string(trace), begin) // ends with the stamp of the block's first line
+	if !ok {
+		t.Fatal(string(trace))
+	}
+	for name, c := range map[string]struct {
+		log, says string
+		code      int
+	}{
+		"docker":    {strings.Replace(head, `the "custom" executor`, `the "docker" executor`, 1) + block, "is genuine", 0},
+		"unclear":   {block, "nothing shows who printed it", 2},
+		"made anew": {head + block, "prepare printed into a job's log", 1},
+	} {
+		logs := t.TempDir()
+		put(t, filepath.Join(logs, "ours.log"), []byte(trace)) // so that the log is held against something
+		put(t, filepath.Join(logs, "forged.log"), []byte(c.log))
+		out, err := s.tryCleanroom("audit", "verify", "--key", key, "--job-logs", logs)
+		var exit *exec.ExitError
+		code := 0
+		if errors.As(err, &exit) {
+			code = exit.ExitCode()
+		}
+		if code != c.code || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %d, %v: %s", name, code, err, out)
+		}
 	}
 }

@@ -30,6 +30,7 @@ func (c Checkpoint) Block() string { return begin + "\n" + string(c.Note) + end 
 type Found struct {
 	Line       int        // of its first line, from 1
 	Checkpoint Checkpoint // as the block says, unverified
+	By         By         // who printed it
 	Err        error      // ErrFormat: what is between the marks is no checkpoint
 }
 
@@ -58,10 +59,16 @@ func Scan(r io.Reader) (found []Found, more bool, err error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var block []string // lines since the mark; nil: outside
 	first, number := 0, 0
+	var start head
+	by := Unsure // of the block
 	for {
 		raw, last := readLine(in)
 		number++
-		line, continues := clean(raw)
+		text, continues := unstamped(raw)
+		line := clean(text)
+		if line != begin {
+			start.line(text, continues)
+		}
 		switch {
 		case continues && len(block) > 0:
 			block[len(block)-1] += line // never one of ours: they are shorter than what the runner splits
@@ -69,11 +76,11 @@ func Scan(r io.Reader) (found []Found, more bool, err error) {
 				block = nil
 			}
 		case line == begin: // also within a block: the one before was cut off
-			block, first = []string{}, number
+			block, first, by = []string{}, number, start.block()
 		case block == nil:
 		case line == end:
 			c, bad := Parse([]byte(strings.Join(block, "\n") + "\n"))
-			found = append(found, Found{first, c, bad})
+			found = append(found, Found{first, c, by, bad})
 			block = nil
 			if len(found) == maxFound {
 				return found, true, nil
@@ -105,17 +112,22 @@ func readLine(in *bufio.Reader) (line []byte, err error) {
 	}
 }
 
-// clean takes off what runner and terminal added to a line. continues: the
-// line goes on with the one before.
-func clean(raw []byte) (line string, continues bool) {
+// unstamped is a line without its stamp. continues: it goes on with the one
+// before.
+func unstamped(raw []byte) (text []byte, continues bool) {
 	if m := stamp().FindSubmatch(raw); m != nil {
-		raw, continues = raw[len(m[0]):], m[1][0] == '+'
+		return raw[len(m[0]):], m[1][0] == '+'
 	}
+	return raw, false
+}
+
+// clean takes off what else runner and terminal added to a line.
+func clean(raw []byte) string {
 	if bytes.IndexByte(raw, '\r') >= 0 {
 		raw = section().ReplaceAll(raw, nil)
 	}
 	if bytes.IndexByte(raw, '\x1b') >= 0 {
 		raw = ansi().ReplaceAll(raw, nil)
 	}
-	return strings.Trim(string(raw), "\r"), continues
+	return strings.Trim(string(raw), "\r")
 }

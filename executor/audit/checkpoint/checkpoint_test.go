@@ -138,6 +138,60 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// TestBy: a block is prepare's where the log begins as the runner writes it,
+// and in no other.
+func TestBy(t *testing.T) {
+	signer, _ := keys(t, 1)
+	block := sign(t, signer, 77).Block()
+	const (
+		runner   = "\x1b[0KRunning with gitlab-runner 19.4.0 (fc1f1862)\x1b[0;m\n\x1b[0K  on rig, to the left 21a54b115, system ID: s_1746f8786189\x1b[0;m\n\x1b[0K  feature flags: FF_TIMESTAMPS:false\x1b[0;m\n"
+		heading  = "section_start:1795780323:prepare_executor\r\x1b[0K\x1b[0K\x1b[36;1mPreparing the \"custom\" executor\x1b[0;m\x1b[0;m\n"
+		driver   = "\x1b[0KUsing Custom executor with driver cleanroom 309a99c...\x1b[0;m\n"
+		room     = "Room cr-21a54b115-2953-ace87d43b7, profile hardened\n"
+		audit    = "\x1b[0Ksection_start:1795780323:cleanroom_audit[collapsed=true]\r\x1b[0KAudit log: 77 records\n"
+		over     = "\x1b[0Ksection_end:1795780323:cleanroom_audit\r\x1b[0K\nsection_end:1795780324:prepare_executor\r\x1b[0Ksection_start:1795780324:step_script\r\x1b[0K\n"
+		variable = "\x1b[0;33mWARNING: FF_USE_FASTZIP: could not parse feature flag, expected bool, got x\n"
+		retried  = "\x1b[31;1mERROR: Preparation failed: exit status 2\x1b[0;m\n\x1b[32;1mWill be retried in 3s ...\x1b[0;m\n"
+	)
+	prepared := runner + heading + driver + room + audit
+	for name, c := range map[string]struct {
+		text string
+		want []checkpoint.By
+	}{
+		"prepare's":           {prepared + block, []checkpoint.By{checkpoint.Prepare}},
+		"and the job's":       {prepared + block + over + prepared + block, []checkpoint.By{checkpoint.Prepare, checkpoint.Job}},
+		"prepared again":      {runner + heading + driver + retried + driver + room + audit + block, []checkpoint.By{checkpoint.Prepare}},
+		"no log":              {runner + heading + driver + room + "section_end:1795780324:prepare_executor\r\x1b[0K" + audit + block + prepared + block, []checkpoint.By{checkpoint.Job, checkpoint.Job}},
+		"another executor":    {runner + strings.Replace(heading, "custom", "docker", 1) + driver + audit + block + prepared + block, []checkpoint.By{checkpoint.Job, checkpoint.Job}},
+		"another driver":      {runner + heading + strings.Replace(driver, "cleanroom", "other", 1) + driver + audit + block, []checkpoint.By{checkpoint.Job}},
+		"no driver":           {runner + heading + "Using Custom executor...\n" + driver + audit + block, []checkpoint.By{checkpoint.Job}},
+		"a variable before":   {runner + variable + heading + driver + audit + block, []checkpoint.By{checkpoint.Unsure}},
+		"all in a variable":   {runner + variable + prepared + block + runner + strings.Replace(heading, "custom", "docker", 1), []checkpoint.By{checkpoint.Unsure}},
+		"a block in one":      {runner + variable + block + heading + driver + audit + block, []checkpoint.By{checkpoint.Unsure, checkpoint.Unsure}},
+		"a secret's name":     {runner + "\x1b[0KResolving secret \"a\"...\x1b[0;m\n" + heading + driver + audit + block, []checkpoint.By{checkpoint.Unsure}},
+		"without its section": {runner + heading + driver + room + block, []checkpoint.By{checkpoint.Unsure}},
+		"in another section":  {runner + heading + driver + strings.Replace(audit, "cleanroom_audit", "other", 1) + audit + block, []checkpoint.By{checkpoint.Unsure}},
+		"a long line":         {runner + strings.Repeat(" ", 1<<20) + "\n" + heading + driver + audit + block, []checkpoint.By{checkpoint.Unsure}},
+		"nothing else":        {block, []checkpoint.By{checkpoint.Unsure}},
+	} {
+		stamped := ""
+		for line := range strings.Lines(c.text) { // the runner ends a line of its own behind a mark
+			line = strings.ReplaceAll(line, "prepare_executor\r\x1b[0K", "prepare_executor\r\x1b[0K\n2026-01-02T03:04:05.000000Z 00O+")
+			stamped += "2026-01-02T03:04:05.000000Z 00O " + line
+		}
+		for _, text := range []string{c.text, stamped, strings.ReplaceAll(c.text, "\n", "\r\n")} {
+			found, _, err := checkpoint.Scan(strings.NewReader(text))
+			var got []checkpoint.By
+			for _, f := range found {
+				got = append(got, f.By)
+			}
+			if err != nil || fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("%s: %v, want %v, %v\n%q", name, got, c.want, err, text)
+			}
+		}
+	}
+}
+
 func TestScanHostile(t *testing.T) {
 	signer, _ := keys(t, 1)
 	block := sign(t, signer, 77).Block()

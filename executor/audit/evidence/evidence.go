@@ -65,8 +65,15 @@ type Gathered struct {
 }
 
 type holding struct {
-	log string
-	at  []int // in known
+	log   string
+	marks []mark
+}
+
+// mark is a checkpoint in a log.
+type mark struct {
+	at   int // in known
+	line int
+	by   checkpoint.By
 }
 
 type cosigned struct {
@@ -109,10 +116,10 @@ func (g *Gathered) Log(name string, r io.Reader) error {
 	h := holding{log: name}
 	for _, f := range found { // all: the runner prints variables of the job before prepare prints ours
 		if f.Err == nil { // else a job's own text
-			h.at = append(h.at, g.know(fmt.Sprintf("%s, line %d", name, f.Line), f.Checkpoint.Note))
+			h.marks = append(h.marks, mark{g.know(fmt.Sprintf("%s, line %d", name, f.Line), f.Checkpoint.Note), f.Line, f.By})
 		}
 	}
-	if len(h.at) == 0 {
+	if len(h.marks) == 0 {
 		g.without.add(name)
 		return nil
 	}
@@ -158,36 +165,48 @@ type Result struct {
 // Judge says what came of it, after the verification.
 func (g *Gathered) Judge(r *verify.Report) Result {
 	out := Result{Wrong: g.wrong, Without: g.without}
-	foreign, alone := map[int]bool{}, map[int]bool{}
+	foreign, anew := map[int]bool{}, map[int]string{}
+	var unsure Names
 	for _, k := range r.NotOurs {
 		foreign[g.notes[string(k.Note)]] = true
 	}
+	ofOrigin := func(at int) bool {
+		cp, err := checkpoint.Parse(g.known[at].Note)
+		return err == nil && cp.Origin == r.Checkpoint.Origin
+	}
 	// A job can print what it likes, also before prepare does: the runner shows
 	// what is wrong with its variables. But prepare prints one in each log, so that
-	// a log with none of ours among those that name this log was printed when a
-	// key signed that the log does not know.
+	// a log in which prepare's was not signed by a key of the log's tells; and
+	// where nobody knows whose it is, that is no proof of anything.
 	for _, h := range g.holding {
-		if !slices.ContainsFunc(h.at, func(at int) bool { return !foreign[at] }) {
-			for _, at := range h.at { // the first tells enough
-				if cp, err := checkpoint.Parse(g.known[at].Note); err == nil && cp.Origin == r.Checkpoint.Origin {
-					alone[at] = true
-					break
-				}
-			}
+		if slices.ContainsFunc(h.marks, func(m mark) bool { return !foreign[m.at] }) {
+			continue
+		}
+		i := slices.IndexFunc(h.marks, func(m mark) bool { return m.by != checkpoint.Job && ofOrigin(m.at) })
+		if i < 0 {
+			continue
+		}
+		m := h.marks[i] // the first tells enough
+		if where := fmt.Sprintf("%s, line %d", h.log, m.line); m.by != checkpoint.Prepare {
+			unsure.add(where)
+		} else if anew[m.at] == "" {
+			anew[m.at] = where
 		}
 	}
 	for _, k := range r.NotOurs {
 		at := g.notes[string(k.Note)]
-		cp, err := checkpoint.Parse(k.Note)
-		says := "a job's log has no checkpoint of this log but"
+		says, where := "prepare printed into a job's log", anew[at]
 		if g.witnessed(at) {
-			says = "a witness signed"
+			says, where = "a witness signed", k.Name
 		}
-		if err != nil || cp.Origin != r.Checkpoint.Origin || !alone[at] && !g.witnessed(at) {
+		if where == "" || !ofOrigin(at) {
 			out.Others++
 			continue
 		}
-		out.Wrong = append(out.Wrong, fmt.Sprintf("%s the checkpoint of %s in %s, which none of the log's keys signed: the log was made anew, or rolled back to before its key was changed", says, cp.Origin, k.Name))
+		out.Wrong = append(out.Wrong, fmt.Sprintf("%s the checkpoint of %s in %s, which none of the log's keys signed: the log was made anew, or rolled back to before its key was changed", says, r.Checkpoint.Origin, where))
+	}
+	if unsure.Total > 0 {
+		out.Missing = append(out.Missing, fmt.Sprintf("%s of this log's name that none of its keys signed, and nothing shows who printed it: a job did, or the log was made anew with another key: look at %s", hold(unsure.Total), unsure.Some(3)))
 	}
 	agree := map[int]bool{}
 	for _, k := range r.Consistent {
@@ -196,7 +215,8 @@ func (g *Gathered) Judge(r *verify.Report) Result {
 	counted := map[int]bool{}
 	for _, h := range g.holding {
 		none := true
-		for _, at := range h.at {
+		for _, m := range h.marks {
+			at := m.at
 			none = none && foreign[at]
 			if agree[at] && !counted[at] {
 				counted[at] = true
@@ -231,6 +251,13 @@ func (g *Gathered) Judge(r *verify.Report) Result {
 		out.Missing = append(out.Missing, "no job log holds a checkpoint of this log: they prove nothing")
 	}
 	return out
+}
+
+func hold(n int) string {
+	if n == 1 {
+		return "1 job log holds a checkpoint"
+	}
+	return fmt.Sprintf("%d job logs hold a checkpoint", n)
 }
 
 func many(n int, what string) string {

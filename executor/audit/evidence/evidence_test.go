@@ -128,32 +128,56 @@ func TestFoldersThatAreNone(t *testing.T) {
 	}
 }
 
-// A log that has checkpoints of this log that its keys did not sign, and none
-// that they did, tells; what a job printed beside prepare's does not, before it
-// or behind it, however much that is.
+// prepared is how a log of ours begins, up to the block; docker how another
+// executor's does.
+const (
+	prepared = "Running with gitlab-runner 19.4.0 (fc1f1862)\nPreparing the \"custom\" executor\nUsing Custom executor with driver cleanroom 1.0.0...\nRoom cr-1, profile hardened\n" +
+		"section_start:1:cleanroom_audit[collapsed=true]\rAudit log: 9 records\n"
+	docker = "Running with gitlab-runner 19.4.0 (fc1f1862)\nPreparing the \"docker\" executor\n"
+)
+
+// A log in which prepare's checkpoint is one of this log that its keys did not
+// sign tells; what a job printed beside prepare's, or without it, does not,
+// before it or behind it, however much that is; and where nobody knows who
+// printed it, that is said.
 func TestMadeAnew(t *testing.T) {
 	h := newHost(t)
 	forged := must(checkpoint.Sign(origin, tlog.Tree{N: 9}, newKey(t)))(t)
 	again := must(checkpoint.Sign(origin, tlog.Tree{N: 8}, newKey(t)))(t)
 	stranger := must(checkpoint.Sign("other.example.com/log", tlog.Tree{N: 9}, must(key.Create(filepath.Join(t.TempDir(), "key"), "other.example.com/log"))(t)))(t)
-	for _, c := range []struct {
-		text          string
-		wrong, others int
+	for name, c := range map[string]struct {
+		text                  string
+		wrong, others, unsure int
 	}{
-		{forged.Block(), 1, 0},
-		{h.blocks[0].Block() + forged.Block(), 0, 1},
-		{forged.Block() + h.blocks[0].Block(), 0, 1}, // FF_USE_FASTZIP="x\n-----BEGIN ..."
-		{strings.Repeat(forged.Block(), 900) + h.blocks[0].Block(), 0, 1},
-		{stranger.Block() + forged.Block() + again.Block(), 1, 2},
-		{strings.Replace(forged.Block(), "\n9\n", "\nx\n", 1) + forged.Block(), 1, 0},
+		"made anew":          {prepared + forged.Block(), 1, 0, 0},
+		"beside it":          {prepared + forged.Block() + again.Block(), 1, 1, 0},
+		"another host's":     {prepared + stranger.Block() + forged.Block(), 0, 2, 0},
+		"another executor's": {docker + forged.Block() + prepared + again.Block(), 0, 2, 0},
+		"anybody's":          {forged.Block(), 0, 1, 1},
+		"behind ours":        {h.blocks[0].Block() + forged.Block(), 0, 1, 0},
+		"before ours":        {forged.Block() + h.blocks[0].Block(), 0, 1, 0}, // FF_USE_FASTZIP="x\n-----BEGIN ..."
+		"many before ours":   {strings.Repeat(forged.Block(), 900) + h.blocks[0].Block(), 0, 1, 0},
+		"two of anybody's":   {stranger.Block() + forged.Block() + again.Block(), 0, 3, 1},
+		"and what is none":   {strings.Replace(forged.Block(), "\n9\n", "\nx\n", 1) + forged.Block(), 0, 1, 1},
 	} {
 		g := &Gathered{Asked: true}
 		if err := g.Log("1.log", strings.NewReader(c.text)); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := h.judge(t, g); err != nil || len(r.Wrong) != c.wrong || r.Others != c.others {
-			t.Errorf("%v, %+v", err, r)
+		r, err := h.judge(t, g)
+		if got := strings.Count(strings.Join(r.Missing, "\n"), "made anew with another key: look at 1.log, line "); err != nil || len(r.Wrong) != c.wrong || r.Others != c.others || got != c.unsure {
+			t.Errorf("%s: %v, %+v", name, err, r)
 		}
+	}
+	// The same one, in a log that tells and in one that does not.
+	g := &Gathered{Asked: true}
+	for name, text := range map[string]string{"1.log": docker + forged.Block(), "2.log": prepared + forged.Block()} {
+		if err := g.Log(name, strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := h.judge(t, g); err != nil || len(r.Wrong) != 1 || !strings.Contains(r.Wrong[0], "in 2.log, line 6, ") {
+		t.Errorf("%v, %+v", err, r)
 	}
 }
 
