@@ -94,7 +94,10 @@ func TestAudit(t *testing.T) {
 	}
 	s.refused("CHANGED", "audit", "match", "--job", id, "--log", forged)
 	has(t, s.cleanroom("audit", "verify", "--key", key, "--job-logs", logs), "is genuine", "3 read, 3 checkpoints in them agree") // that of the refused one, too
-	s.refused("but the one that is known is", "audit", "verify", "--key", strings.Replace(key, "ci.test", "ci.best", 1))
+	_, other, err := note.GenerateKey(rand.Reader, "ci.test/cleanroom")
+	must(t, err)
+	s.refused("but the one that is known is", "audit", "verify", "--key", other)
+	s.refused("--key is no public key", "audit", "verify", "--key", strings.Replace(key, "ci.test", "ci.best", 1))
 
 	bundle := filepath.Join(t.TempDir(), "job.proof")
 	s.cleanroom("audit", "prove", id, "--out", bundle)

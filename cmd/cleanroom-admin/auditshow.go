@@ -77,7 +77,7 @@ func auditShow(g *globals) *cobra.Command {
 			}
 			for i, r := range all {
 				if raw {
-					fmt.Fprintf(c.OutOrStdout(), "%s\n", r.text)
+					fmt.Fprintf(c.OutOrStdout(), "%s\n", exactly(c.OutOrStdout(), r.text))
 					continue
 				}
 				if i > 0 {
@@ -95,8 +95,17 @@ func auditShow(g *globals) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&raw, "json", false, "print the records as they are in the log, one a line")
+	c.Flags().BoolVar(&raw, "json", false, "print the records as they are in the log, one a line; on a terminal, what does something to it is escaped")
 	return c
+}
+
+// exactly is a record's text as it is, but for a terminal, to which it may do
+// something.
+func exactly(out io.Writer, text []byte) []byte {
+	if _, is := terminal(out); is {
+		return plain.JSON(text)
+	}
+	return text
 }
 
 func auditProve(g *globals) *cobra.Command {

@@ -8,6 +8,18 @@ import (
 	"cleanroom/executor/audit/match"
 )
 
+// A record's bytes are what they are, but do nothing to a terminal.
+func TestExactly(t *testing.T) {
+	_, slave := pty(t)
+	text := []byte("\"\u009b31m\u202e\"")
+	if got := exactly(&bytes.Buffer{}, text); !bytes.Equal(got, text) {
+		t.Errorf("%q", got)
+	}
+	if got := string(exactly(slave, text)); got != `"\u009b31m\u202e"` {
+		t.Errorf("%q", got)
+	}
+}
+
 // A log may end early where no limit was reached.
 func TestShowMatchOfACutLog(t *testing.T) {
 	for limit, want := range map[int64]string{

@@ -15,6 +15,7 @@ import (
 	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor/audit/evidence"
+	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/page"
 	"cleanroom/executor/audit/proof"
@@ -81,6 +82,11 @@ func whole(c *cobra.Command) error {
 			return fmt.Errorf("--%s is empty: give it a value, or leave it out", name)
 		}
 	}
+	if f.Changed("key") { // which is not shown: it may be the private one
+		if _, err := key.Public(strings.TrimSpace(f.Lookup("key").Value.String())); err != nil {
+			return errors.New("--key is no public key like NAME+ID+KEY, as `cleanroom audit init` printed it")
+		}
+	}
 	for _, name := range needGitLab {
 		if f.Changed(name) && !f.Changed("gitlab") {
 			return fmt.Errorf("--%s is about the logs of a GitLab: give --gitlab URL, too", name)
@@ -137,16 +143,23 @@ func (a against) look(ctx context.Context, dir string, l *ledger.Ledger, cfg con
 		}
 		out.Gathered.Witness(w.URL, v, msg)
 	}
+	var newer int64 // records
+	wellFormed := func(_ int64, text []byte) error {
+		_, err := record.Decode(text)
+		if errors.Is(err, record.ErrVersion) {
+			newer++
+			return nil
+		}
+		return err
+	}
 	out.Report, err = verify.Log(ctx, dir, verify.Options{First: strings.TrimSpace(a.first), Known: out.Known(), Record: wellFormed})
 	if err == nil {
 		out.Result = out.Judge(out.Report)
+		if newer > 0 {
+			out.Missing = append(out.Missing, fmt.Sprintf("%d records are of a version of the schema that this cleanroom does not know: use a newer one", newer))
+		}
 	}
 	return out, err
-}
-
-func wellFormed(_ int64, text []byte) error {
-	_, err := record.Decode(text)
-	return err
 }
 
 func auditVerify(g *globals) *cobra.Command {
@@ -207,6 +220,9 @@ func proved(g *globals, bundle, first string, out io.Writer) error {
 		return fmt.Errorf("%w: %w", errNotGenuine, err)
 	}
 	r, err := record.Decode(p.Record)
+	if errors.Is(err, record.ErrVersion) {
+		return fmt.Errorf("record %d is in the log %s, but it is a %w", p.Index, plain.Text(p.Checkpoint.Origin), err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotGenuine, err)
 	}

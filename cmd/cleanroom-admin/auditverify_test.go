@@ -16,8 +16,9 @@ import (
 	"cleanroom/executor/audit/record"
 )
 
-// smallLog is a log of two jobs, with what the first one's log has of it.
-func smallLog(t *testing.T) (dir, first, block string, l *log.Log) {
+// smallLog is a log of two jobs and more records, with what the first job's log
+// has of it.
+func smallLog(t *testing.T, more ...string) (dir, first, block string, l *log.Log) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "audit")
 	signer, err := key.Create(filepath.Join(t.TempDir(), "key"), "ci.test/audit")
@@ -40,6 +41,11 @@ func smallLog(t *testing.T) (dir, first, block string, l *log.Log) {
 		}
 		if i == 0 {
 			block = a.Checkpoint.Block()
+		}
+	}
+	for _, text := range more {
+		if _, err := l.Append(t.Context(), func(string) (*key.Signer, error) { return signer, nil }, []byte(text)); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return dir, signer.VKey(), block, l
@@ -71,7 +77,16 @@ func TestAuditVerify(t *testing.T) {
 	}
 	file := put("job.proof", string(bundle))
 	loose := put("loose.proof", strings.Replace(string(bundle), `"record"`, `"RECORD"`, 1))
-	wrongKey := strings.Replace(first, "ci.test", "ci.best", 1)
+	other, err := key.Create(filepath.Join(t.TempDir(), "key"), "ci.test/audit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	laterDir, laterFirst, _, later := smallLog(t, `{"kind":"dream","version":2}`) // of a newer cleanroom
+	lateBundle, err := proof.Make(later, 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lateFile := put("late.proof", string(lateBundle))
 	verify := func(args ...string) (string, error) {
 		c := root("/usr/bin/cleanroom")
 		var out bytes.Buffer
@@ -90,13 +105,18 @@ func TestAuditVerify(t *testing.T) {
 		"job logs":     {[]string{"--dir", dir, "--job-logs", filepath.Join(logs, "good")}, 0, []string{"is genuine", "2 read, 1 checkpoints in them agree", "without a checkpoint of this log: 1: " + filepath.Join(logs, "good", "2.log"), "covers 1 of its 2 records"}},
 		"some":         {[]string{"--dir", dir, "--job-logs", filepath.Join(logs, "part")}, exitOpen, []string{"could not be read: 30", "NOT READ: " + filepath.Join(logs, "part", "100.log") + ": it is no plain file", "NOT READ: and 10 more", "nothing wrong in what could be looked at"}},
 		"no evidence":  {[]string{"--dir", dir, "--job-logs", filepath.Join(logs, "none")}, exitOpen, []string{"nothing wrong in what"}},
-		"wrong":        {[]string{"--dir", dir, "--key", wrongKey, "--job-logs", filepath.Join(logs, "part")}, exitWrong, []string{"WRONG: the log begins with", "NOT READ: "}},
+		"wrong":        {[]string{"--dir", dir, "--key", other.VKey(), "--job-logs", filepath.Join(logs, "part")}, exitWrong, []string{"WRONG: the log begins with", "NOT READ: "}},
 		"no log":       {[]string{"--dir", logs}, exitOpen, nil},
 		"no folder":    {[]string{"--dir", dir, "--job-logs", filepath.Join(logs, "x")}, exitOpen, nil},
 		"bundle":       {[]string{"--bundle", file, "--key", first}, 0, []string{"shop/items"}},
 		"no bundle":    {[]string{"--bundle", file + "x"}, exitOpen, nil},
 		"no key":       {[]string{"--dir", dir, "--key", " "}, exitOpen, nil}, // "$(cat FILE)", and there is no such file
 		"no job logs":  {[]string{"--dir", dir, "--job-logs", ""}, exitOpen, nil},
+		"garbage":      {[]string{"--dir", dir, "--key", strings.Replace(first, "ci.test", "ci.best", 1)}, exitOpen, nil},
+		"garbage, too": {[]string{"--bundle", file, "--key", "junk\nand more"}, exitOpen, nil},
+		"newer":        {[]string{"--dir", laterDir, "--key", laterFirst}, exitOpen, []string{"nothing wrong in what"}},
+		"newer, wrong": {[]string{"--dir", laterDir, "--key", other.VKey()}, exitWrong, []string{"WRONG: the log begins with"}},
+		"newer bundle": {[]string{"--bundle", lateFile, "--key", laterFirst}, exitOpen, nil},
 		"no GitLab":    {[]string{"--dir", dir, "--runner", "7"}, exitOpen, nil},
 		"bundle, logs": {[]string{"--bundle", file, "--key", first, "--job-logs", filepath.Join(logs, "good")}, exitOpen, nil},
 		"bundle, key":  {[]string{"--bundle", file, "--key", ""}, exitOpen, nil},

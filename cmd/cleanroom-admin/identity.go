@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +58,7 @@ func identityCheck(g *globals) *cobra.Command {
 				err = stages.Exit{Code: 1, Err: err}
 			}
 			if ask.asJSON {
-				return errors.Join(json.NewEncoder(c.OutOrStdout()).Encode(report), err)
+				return errors.Join(plainJSON(c.OutOrStdout(), report), err)
 			}
 			return errors.Join(report.print(c.OutOrStdout()), err)
 		},

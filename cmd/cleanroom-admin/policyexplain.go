@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -8,6 +9,7 @@ import (
 
 	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
+	"cleanroom/executor/plain"
 )
 
 // wishes are what --secret, --image and --service name.
@@ -41,10 +43,13 @@ func policyExplain(g *globals) *cobra.Command {
 			e := explain(cfg, p, facts, job, w)
 			e.Unverified = s.unverified
 			if asJSON {
-				enc := json.NewEncoder(c.OutOrStdout())
+				var text bytes.Buffer
+				enc := json.NewEncoder(&text)
 				enc.SetIndent("", "  ")
 				enc.SetEscapeHTML(false)
-				err = enc.Encode(e)
+				if err = enc.Encode(e); err == nil {
+					_, err = c.OutOrStdout().Write(plain.JSON(text.Bytes()))
+				}
 			} else {
 				err = e.print(c.OutOrStdout())
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	sizes "github.com/docker/go-units" // units are systemd's here
 	"github.com/spf13/cobra"
@@ -139,27 +137,13 @@ func dashed(s *string) string {
 	return dash(*s)
 }
 
-// plainJSON keeps characters that do something to a terminal escaped, which
-// encoding/json does with some of them only.
+// plainJSON prints a line of JSON, as a terminal may have it.
 func plainJSON(out io.Writer, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	for _, r := range string(text) { // all that is not ASCII stands in strings
-		switch {
-		case r == ' ' || unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			r -= 0x10000
-			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	b.WriteByte('\n')
-	_, err = b.WriteTo(out)
+	_, err = out.Write(append(plain.JSON(text), '\n'))
 	return err
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -50,7 +49,7 @@ func roomShow(g *globals) *cobra.Command {
 			}
 			slices.SortStableFunc(all, func(a, b executor.Ending) int { return a.At.Compare(b.At) })
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(all)
+				return plainJSON(c.OutOrStdout(), all)
 			}
 			return showEndings(c.OutOrStdout(), all)
 		},

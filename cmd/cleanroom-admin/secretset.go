@@ -256,7 +256,7 @@ func readFile(file string, stdin io.Reader) ([]byte, error) {
 	return text, nil
 }
 
-func terminal(r io.Reader) (*os.File, bool) {
+func terminal(r any) (*os.File, bool) {
 	f, ok := r.(*os.File)
 	return f, ok && term.IsTerminal(int(f.Fd()))
 }

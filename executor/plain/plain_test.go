@@ -1,10 +1,24 @@
 package plain
 
 import (
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"unicode"
 )
+
+func TestJSON(t *testing.T) {
+	in := "{\n\t\"a\": \"\u009b\u202e\x7f\U000e0041 日\"\n}"
+	got := string(JSON([]byte(in)))
+	if want := "{\n\t\"a\": \"" + `\u009b\u202e\u007f\udb40\udc41` + " 日\"\n}"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	var before, after map[string]string
+	if err := errors.Join(json.Unmarshal([]byte(in), &before), json.Unmarshal([]byte(got), &after)); err != nil || before["a"] != after["a"] {
+		t.Errorf("%v: %q, want %q", err, after, before)
+	}
+}
 
 func TestText(t *testing.T) {
 	for in, want := range map[string]string{

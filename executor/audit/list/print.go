@@ -2,12 +2,13 @@ package list
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"cleanroom/executor/audit/record"
@@ -93,18 +94,14 @@ func NewLines(out io.Writer) *Lines { return &Lines{bufio.NewWriter(out)} }
 // Print writes a line. Characters that do something to a terminal are escaped.
 func (l *Lines) Print(index int64, _ *record.Record, raw []byte) error {
 	fmt.Fprintf(l.out, `{"index":%d,"record":`, index)
-	for len(raw) > 0 { // what is not ASCII stands in strings
-		r, size := utf8.DecodeRune(raw)
-		switch raw = raw[size:]; {
-		case r == ' ' || unicode.IsPrint(r):
-			l.out.WriteRune(r)
-		case r > 0xffff:
-			r -= 0x10000
-			fmt.Fprintf(l.out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			fmt.Fprintf(l.out, `\u%04x`, r)
+	if bytes.ContainsAny(raw, "\n\t") { // none of ours, and may be more than a line
+		var one bytes.Buffer
+		if err := json.Compact(&one, raw); err != nil {
+			return err
 		}
+		raw = one.Bytes()
 	}
+	l.out.Write(plain.JSON(raw))
 	_, err := l.out.WriteString("}\n")
 	return err
 }

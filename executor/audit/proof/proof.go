@@ -25,6 +25,7 @@ import (
 	"cleanroom/executor/audit/key"
 	"cleanroom/executor/audit/log"
 	"cleanroom/executor/audit/tree"
+	"cleanroom/executor/plain"
 )
 
 const (
@@ -78,7 +79,7 @@ func Make(l *log.Log, index int64, msg []byte) ([]byte, error) {
 		p.Hashes = append(p.Hashes, h)
 	}
 	text, err := json.MarshalIndent(file{Format, string(record), string(p.Marshal()), l.Keys()}, "", "\t")
-	return append(text, '\n'), err
+	return append(plain.JSON(text), '\n'), err
 }
 
 // Proved is what a file proved.

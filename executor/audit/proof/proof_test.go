@@ -53,6 +53,18 @@ func newLog(t testing.TB) *log.Log {
 	return l
 }
 
+// What a record says does nothing to a terminal that the file is printed on.
+func TestTerminal(t *testing.T) {
+	signer := must(key.Create(filepath.Join(t.TempDir(), "key"), origin))(t)
+	l := must(log.Init(t.Context(), filepath.Join(t.TempDir(), "audit"), signer))(t)
+	const raw = "{\"ref\":\"\u009b31m\u202e\x7f\U000e0001\"}"
+	must(l.Append(t.Context(), func(string) (*key.Signer, error) { return signer, nil }, []byte(raw)))(t)
+	text := must(proof.Make(l, 0, nil))(t)
+	if p := must(proof.Verify(text, signer.VKey()))(t); string(p.Record) != raw || strings.ContainsAny(string(text), "\u009b\u202e\x7f\U000e0001") {
+		t.Errorf("%q: %q", p.Record, text)
+	}
+}
+
 func TestProof(t *testing.T) {
 	l := newLog(t)
 	for _, i := range []int{0, 199, 255, 256, 299} {
