@@ -11,6 +11,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -73,7 +74,8 @@ const (
 
 // Report is what is kept of the records: counts, and the newest of what is
 // worth a row. Memory grows with the number of secrets and of what is not
-// ended, and by four bytes for each secret that a job was given.
+// ended, by four bytes for each secret that a job was given, and eight for each
+// job.
 type Report struct {
 	head  Head
 	begun bool
@@ -81,6 +83,7 @@ type Report struct {
 	slots []slot // jobs over the period
 
 	records    int64
+	tries      []uint64 // a hash of the job of each: the runner tries some again
 	outcomes   map[record.Outcome]int64
 	notable    newest[*jobRow]
 	others     newest[*jobRow]
@@ -183,6 +186,7 @@ func (r *Report) begin(first time.Time) {
 func (r *Report) job(index int64, rec *record.Record) {
 	j := rec.Job
 	row := jobOf(index, rec)
+	r.tries = append(r.tries, hashOf(j))
 	r.outcomes[j.Outcome]++
 	r.slots[r.scale.slot(rec.At)].add(j.Outcome)
 	for _, refusal := range j.Refusals {
@@ -214,6 +218,20 @@ func (r *Report) job(index int64, rec *record.Record) {
 	} else {
 		r.others.add(row)
 	}
+}
+
+var seed = maphash.MakeSeed()
+
+// hashOf is the same for each try of a job; one without a number is its room's.
+func hashOf(j *record.Job) uint64 {
+	is := struct {
+		of  string
+		job int64
+	}{j.Project, j.Job}
+	if j.Job == 0 {
+		is.of = j.Room
+	}
+	return maphash.Comparable(seed, is)
 }
 
 // settle notes what a later try at ending a room brought.

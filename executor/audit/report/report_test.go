@@ -68,6 +68,25 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// A job that the runner tried again is one job.
+func TestTries(t *testing.T) {
+	var all []*record.Record
+	for i, number := range []int64{1, 2, 2, 2, 3, 3, 3, 0, 0} {
+		all = append(all, job(func(r *record.Record, _ *record.Secret) {
+			r.Job.Job, r.Job.Room = number, fmt.Sprintf("cr-%d-%d", number, i)
+		}))
+	}
+	got := write(t, head(), all...)
+	for _, want := range []string{`<span class="n">5</span> <span class="of">jobs</span> <span class="sub">9 tries`, "Tries of jobs by ", "A row for each try: 9 tries of 5 jobs."} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if got := write(t, head(), all[0], all[7]); strings.Contains(got, "tries") || !strings.Contains(got, `<span class="n">2</span> <span class="of">jobs</span>`) {
+		t.Error("two jobs are not two")
+	}
+}
+
 // What became of a secret is what the log tells by now.
 func TestFates(t *testing.T) {
 	lost := func(r *record.Record, s *record.Secret) {
@@ -250,7 +269,7 @@ func TestLarge(t *testing.T) {
 	if err := r.Write(&out); err != nil {
 		t.Fatal(err)
 	}
-	if out.Len() > 2<<20 || !strings.Contains(out.String(), `<span class="n">50,000</span>`) || !strings.Contains(out.String(), "The newest 100 of ") {
+	if out.Len() > 2<<20 || !strings.Contains(out.String(), `<span class="n">500</span>`) || !strings.Contains(out.String(), "50,000 tries of 500 jobs") || !strings.Contains(out.String(), "The newest 100 of ") {
 		t.Errorf("%d bytes", out.Len())
 	}
 	rows := newest[int]{most: 3}

@@ -37,6 +37,7 @@ type view struct {
 	From, To      time.Time
 	Records       int64
 	Cards         []card
+	Tries         string // how many of how many jobs, where that is not the same
 	Unit          string
 	Axis          []Tick
 	Columns       []Column
@@ -117,7 +118,7 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	v.Title = title(r.head.Period)
 	v.Open, v.MoreOpen = r.stillOpen()
-	v.Cards = r.cards()
+	v.Cards, v.Tries = r.cards()
 	if v.Lede, v.Clean = r.lede(); len(v.Wrong) > 0 {
 		v.Lede = "By the log’s own word, which cannot be relied on: " + strings.ToLower(v.Lede[:1]) + v.Lede[1:]
 	}
@@ -170,11 +171,15 @@ func (r *Report) stillOpen() (rows []*wipeRow, more string) {
 	return all.Rows(), all.More()
 }
 
-func (r *Report) cards() []card {
-	jobs := r.notable.Total + r.others.Total
+func (r *Report) cards() (all []card, tries string) {
+	slices.Sort(r.tries)
+	jobs, again := int64(len(slices.Compact(slices.Clone(r.tries)))), of{name: "tries"}
+	if n := int64(len(r.tries)); n > jobs {
+		again.n, tries = n, plural(n, "try")+" of "+plural(jobs, "job")
+	}
 	lost := r.counts[failed]
 	return []card{
-		{To: "jobs", Name: "jobs", N: jobs, Says: sum(jobs, "one room each", of{"worth a look", r.notable.Total})},
+		{To: "jobs", Name: "jobs", N: jobs, Says: sum(jobs, "one room each", again, of{"worth a look", r.notable.Total})},
 		{To: "refusals", Name: "refusals", N: r.refusals.Total, Says: sum(r.refusals.Total, "nothing was refused", sorted(r.refused)...)},
 		{To: "secrets", Name: "secrets issued", N: r.given, Says: sum(r.given, "no job was given any", of{"revoked", r.counts[revoked] + r.counts[late]}, of{"end by themselves", r.counts[expires]}, of{"stay good", r.counts[standing]})},
 		{To: "lifetimes", Name: "secrets not revoked", N: lost, Look: lost > 0, Says: sum(r.late.Total, "none was revoked late", of{"revoked late", r.late.Total})},
@@ -182,7 +187,7 @@ func (r *Report) cards() []card {
 		{To: "wipes", Name: "unfinished wipes", N: int64(len(r.open)), Look: len(r.open) > 0, Says: sum(r.finished.Total, "none was ended later", of{"ended later", r.finished.Total})},
 		{To: "changes", Name: "changes", N: r.changes.Total, Says: sum(r.changes.Total, "nothing was changed", of{"config", r.changed["config"]}, of{"policy", r.changed["policy"]}, of{"store", r.changed["secret"]}, of{"caches", r.changed["cache"]})},
 		{To: "keys", Name: "key events", N: r.keys.Total, Says: sum(r.keys.Total, "the log's key is as it was", of{"in the log", r.keys.Total})},
-	}
+	}, tries
 }
 
 // of is a part of a number.
