@@ -20,9 +20,9 @@ import (
 	"cleanroom/sandbox"
 )
 
-// keepProvenance is how long envelopes are kept here; reap removes what is
+// KeepProvenance is how long envelopes are kept here; reap removes what is
 // older.
-const keepProvenance = 90 * 24 * time.Hour
+const KeepProvenance = 90 * 24 * time.Hour
 
 // maxRecorded is how many of an upload's files the job's record names: the
 // envelope, of which it has the hash, has all.

@@ -148,7 +148,7 @@ func TestReapForgetsProvenance(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	old := time.Now().Add(-keepProvenance - time.Hour)
+	old := time.Now().Add(-KeepProvenance - time.Hour)
 	if err := os.Chtimes(j.config.DataDir+"/audit/provenance/cr-a-1-b.intoto.jsonl", old, old); err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (r *Reaper) Reap(ctx context.Context) error {
 	}
 	_, err = Caches(r.Config).Sweep(time.Now())
 	return oneLine(append(failed, err, r.Audit.Drain(ctx), r.sweep(ctx), forgetEndings(r.Config.DataDir, time.Now()),
-		provenance.Forget(r.Config.DataDir, time.Now().Add(-keepProvenance)), fault.At("reap.ended")))
+		provenance.Forget(r.Config.DataDir, time.Now().Add(-KeepProvenance)), fault.At("reap.ended")))
 }
 
 // passed tells whether the deadline on a room's labels has passed: by the clock

@@ -108,6 +108,16 @@ func TestProvenance(t *testing.T) {
 	if err != nil || len(kept) != 1 {
 		t.Fatalf("%v, %q", err, kept)
 	}
-	must(t, os.Rename(kept[0], strings.Replace(kept[0], "-"+id+"-", fmt.Sprintf("-%d-", alone.ID), 1)))
+	moved := strings.Replace(kept[0], "-"+id+"-", fmt.Sprintf("-%d-", alone.ID), 1)
+	must(t, os.Rename(kept[0], moved))
 	s.refused("somebody moved it", "audit", "provenance", fmt.Sprint(alone.ID))
+	s.refused("is missing", "audit", "provenance", id)
+	// One of the job's own that is not, byte for byte, what the record has.
+	must(t, os.Remove(moved))
+	put(t, kept[0], []byte(strings.Replace(envelope, "{", "{ ", 1)))
+	s.refused("no record of the job has its SHA-256", "audit", "provenance", id)
+	put(t, kept[0], []byte(strings.Replace(envelope, "{", "{ ", 1)+envelope))
+	if out, err := s.tryCleanroom("audit", "provenance", id); err == nil || !strings.HasPrefix(out, envelope) || strings.Contains(out, "is missing") {
+		t.Errorf("%v: %s", err, out)
+	}
 }
