@@ -26,6 +26,7 @@ type Config struct {
 	Limits    Limits     `mapstructure:"limits"`
 	Network   Network    `mapstructure:"network"`
 	Cache     Cache      `mapstructure:"cache"`
+	Pool      Pool       `mapstructure:"pool"`
 	Log       Log        `mapstructure:"log"`
 	Metrics   Metrics    `mapstructure:"metrics"`
 	Identity  Identity   `mapstructure:"identity"`
@@ -143,6 +144,23 @@ type Cache struct {
 	// ("4g"): those that were used least recently go.
 	MaxSize        string `mapstructure:"max_size"`
 	MaxProjectSize string `mapstructure:"max_project_size"`
+}
+
+// Pool says which rooms are made ahead of their jobs.
+type Pool struct {
+	// Size is how many rooms are kept ready for each image and profile that
+	// jobs have; 0: none, and nothing else here counts.
+	Size int `mapstructure:"size"`
+	// Max is how many are kept in all, Memory what they may hold together
+	// ("1g"), as measured.
+	Max    int    `mapstructure:"max"`
+	Memory string `mapstructure:"memory"`
+	// Age is how long a room waits for a job, and how long an image is
+	// remembered that no job has.
+	Age time.Duration `mapstructure:"age"`
+	// Images are those of which `cleanroom pool fill` makes rooms before a job
+	// had one.
+	Images []string `mapstructure:"images"`
 }
 
 // Log is the driver's own log, for admins.

@@ -54,6 +54,7 @@ func Default() Config {
 			MaxSize:        "20g",
 			MaxProjectSize: "4g",
 		},
+		Pool:  Pool{Max: 8, Memory: "1g", Age: time.Hour},
 		Audit: Audit{Provenance: true},
 		Log: Log{
 			Level:  "info",

@@ -61,6 +61,12 @@ var explain = map[string]string{
 	"cache.max_size":         "Size of all caches together. Those that were used least recently go.",
 	"cache.max_project_size": "Size of the caches of one project.",
 
+	"pool.size":   "Rooms kept ready for each image and profile that jobs have, made by a process after cleanup. 0: none.",
+	"pool.max":    "Rooms kept ready in all.",
+	"pool.memory": "What they may hold together, as measured.",
+	"pool.age":    "How long a room waits for a job before it is thrown away, and how long an image is remembered.",
+	"pool.images": "Images of which `cleanroom pool fill` makes rooms before any job had one.",
+
 	"log.level":  "debug, info, warn or error.",
 	"log.format": "text or json.",
 	"log.file":   "The driver's log, appended to. Empty: stderr of cleanup and doctor only, since stderr of\nthe other stages is the job's log.",

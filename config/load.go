@@ -119,7 +119,7 @@ func parse(text []byte, environ []string) (Config, error) {
 	}
 	for _, list := range []*[]string{
 		&c.Images.Allowed, &c.Images.AllowedServices, &c.Images.PullPolicies, &c.Images.AllowedPullPolicies,
-		&c.Network.ExtraHosts, &c.Network.DNS, &c.Network.DNSSearch, &c.Audit.SignCommand,
+		&c.Network.ExtraHosts, &c.Network.DNS, &c.Network.DNSSearch, &c.Audit.SignCommand, &c.Pool.Images,
 	} {
 		if len(*list) == 0 {
 			*list = nil

@@ -71,6 +71,7 @@ type Sizes struct {
 	Shm                  int64 // /dev/shm
 	// Caches are all that are kept, ProjectCaches those of one project.
 	Caches, ProjectCaches int64
+	Pool                  int64 // what rooms that wait may hold
 }
 
 // Sizes computes the sizes of a configuration that is valid.
@@ -82,6 +83,7 @@ func (c Config) Sizes() Sizes {
 		Service: size(c.Limits.ServiceMemory),
 		Shm:     size(c.Limits.Shm),
 		Caches:  size(c.Cache.MaxSize), ProjectCaches: size(c.Cache.MaxProjectSize),
+		Pool: size(c.Pool.Memory),
 	}
 	if c.Room.Storage == "tmpfs" {
 		s.Builds = size(c.Room.Size)
@@ -150,6 +152,7 @@ func (c Config) Validate() error {
 	v.check(c.Limits.Pids >= 16 && c.Limits.Pids <= 4194304, "limits.pids", c.Limits.Pids, "from 16 to 4194304")
 	v.network(c.Network)
 	v.cache(c.Cache)
+	v.pool(c.Pool)
 	v.oneOf("log.level", c.Log.Level, logLevels)
 	v.oneOf("log.format", c.Log.Format, logFormats)
 	v.file("log.file", c.Log.File)
@@ -198,6 +201,19 @@ func (c *checker) cache(k Cache) {
 	c.size("cache.max_size", k.MaxSize, 1<<20)
 	if s := (Config{Cache: k}).Sizes(); c.err == nil {
 		c.check(s.ProjectCaches <= s.Caches, "cache.max_project_size", k.MaxProjectSize, "at most cache.max_size, which is "+k.MaxSize)
+	}
+}
+
+func (c *checker) pool(p Pool) {
+	c.check(p.Size >= 0 && p.Size <= 100, "pool.size", p.Size, "from 0, which is off, to 100")
+	c.check(p.Max >= 1 && p.Max <= 1000, "pool.max", p.Max, "from 1 to 1000")
+	c.check(p.Size <= p.Max, "pool.size", p.Size, fmt.Sprintf("at most pool.max, which is %d", p.Max))
+	c.size("pool.memory", p.Memory, minMemory)
+	c.check(p.Age >= time.Second && p.Age <= 7*24*time.Hour, "pool.age", p.Age, "from 1s to 168h")
+	for i, image := range p.Images {
+		c.check(image != "", "pool.images", image, "an image name")
+		c.image("pool.images", image)
+		c.check(!slices.Contains(p.Images[:i], image), "pool.images", image, "in the list once only")
 	}
 }
 

@@ -27,6 +27,13 @@ type Engine interface {
 	// services ready. A room (or half of one) of the same name is wiped
 	// first. Progress for the job's author is written to w.
 	Make(ctx context.Context, spec Spec, w io.Writer) error
+	// Stock makes a room ahead of its job, as far as that goes without one: its
+	// containers run and nothing in them does. Of spec, Key and what containers
+	// are handed (Env, Entrypoint, Files) do not count, and Services must be
+	// empty. The print is for Spec.Stocked. A room of the same name is wiped first.
+	Stock(ctx context.Context, spec Spec, w io.Writer) (print string, err error)
+	// Fits tells whether Make would still take the room that Stock made.
+	Fits(ctx context.Context, spec Spec, print string) (bool, error)
 	// Run runs one stage. When ctx ends the stage's process tree gets TERM,
 	// and KILL after Stage.Grace. An error means that the stage's own
 	// result is not known.
@@ -79,6 +86,11 @@ type Spec struct {
 	Network  Network
 	CABundle string // a PEM file on this machine, for every container
 
+	// Stocked, unless nil, says that Stock made a room of this name ahead. Make
+	// takes that room if nobody has used it and it is, down to each parameter,
+	// the one that Make would make now; else it wipes it and makes another.
+	Stocked *Stocked
+
 	// Found is told of each image, one after another, when all are there. nil:
 	// nobody asks.
 	Found func(Picture)
@@ -86,6 +98,14 @@ type Spec struct {
 	EntrypointTimeout time.Duration
 	ServiceTimeout    time.Duration
 	PullTimeout       time.Duration
+}
+
+// Stocked is a room that Stock made.
+type Stocked struct {
+	Print string
+	// Told is told once whether Make takes the room: nil, or why not. nil: nobody
+	// asks.
+	Told func(why error)
 }
 
 // Picture is an image that a container is made from.
@@ -218,6 +238,7 @@ type RoomInfo struct {
 	Labels   map[string]string // of its latest deadline
 	Deadline time.Time         // zero: no label tells one
 	Created  time.Time
+	Running  bool // one of its containers does
 }
 
 // Usage is what a room uses at one moment, all its containers together.

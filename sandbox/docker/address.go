@@ -110,26 +110,44 @@ func endpoint(room sandbox.Spec, p plan, name string) *network.EndpointSettings 
 	return s
 }
 
-// resolver mounts a resolv.conf that leads past the engine's name server. On
+// resolver is a resolv.conf that leads past the engine's name server. On
 // an engine elsewhere there is no file to mount, and names beyond the room
 // must stand in network.extra_hosts.
-func (e *Engine) resolver(room sandbox.Spec, wired bool) ([]mount.Mount, error) {
+func (e *Engine) resolver(room sandbox.Spec, wired bool) []file {
 	dir := e.stateDir(room.Name)
 	if !wired && (!e.ownKernel() || !e.local || dir == "") {
-		return nil, nil
+		return nil
 	}
 	text := resolvConf(room.Network, wired)
 	if text == "" {
-		return nil, nil
+		return nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state folder: %w", err)
+	return []file{{path: filepath.Join(dir, "resolv.conf"), target: "/etc/resolv.conf", text: text}}
+}
+
+// file is one of the room's state folder that a container gets, read-only.
+type file struct{ path, target, text string }
+
+func (p *plan) bring(files ...file) {
+	for _, f := range files {
+		p.files = append(p.files, f)
+		p.mounts = append(p.mounts, mount.Mount{Type: mount.TypeBind, Source: f.path, Target: f.target, ReadOnly: true})
 	}
-	file := filepath.Join(dir, "resolv.conf")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		return nil, fmt.Errorf("state folder: %w", err)
+}
+
+// writeFiles puts them there, before the engine mounts them.
+func (e *Engine) writeFiles(room string, plans []plan) error {
+	for _, p := range plans {
+		for _, f := range p.files {
+			if err := os.MkdirAll(e.stateDir(room), 0o700); err != nil {
+				return fmt.Errorf("state folder: %w", err)
+			}
+			if err := os.WriteFile(f.path, []byte(f.text), 0o644); err != nil {
+				return fmt.Errorf("state folder: %w", err)
+			}
+		}
 	}
-	return []mount.Mount{{Type: mount.TypeBind, Source: file, Target: "/etc/resolv.conf", ReadOnly: true}}, nil
+	return nil
 }
 
 // resolvConf is what the admin chose, for the rest what this machine has; it

@@ -22,6 +22,7 @@ type running struct {
 	id     string
 	way    way
 	output *tail // what it printed until now
+	fresh  bool  // an init that somebody has given a key is not the one that is meant
 	gone   context.Context
 	engine *Engine
 }
@@ -34,19 +35,34 @@ func (e errExited) Error() string { return fmt.Sprintf("exited with code %d", e.
 // launch creates, watches and starts a container. Its output goes to w as
 // well as to the tail, w may be nil.
 func (e *Engine) launch(ctx context.Context, room sandbox.Spec, p plan, w io.Writer) (*running, error) {
+	r, err := e.prepare(ctx, room, p)
+	if err != nil {
+		return nil, err
+	}
+	// Before the start, so that its first words are heard.
+	if err := r.watch(ctx, w); err != nil {
+		return nil, err
+	}
+	return r, r.begin(ctx, room)
+}
+
+// prepare creates a container.
+func (e *Engine) prepare(ctx context.Context, room sandbox.Spec, p plan) (*running, error) {
 	id, err := e.create(ctx, room, p)
 	if err != nil {
 		return nil, err
 	}
-	if err := fault.At("room.container.created"); err != nil {
-		return nil, err
-	}
-	r := &running{plan: p, id: id, output: newTail(w), engine: e}
-	// Attached before the start, so that its first words are heard. Both end
-	// with the container or with ctx.
+	return &running{plan: p, id: id, output: newTail(nil), gone: ctx, engine: e}, fault.At("room.container.created")
+}
+
+// watch listens to a container, and ends gone when that ends. Both end with the
+// container or with ctx.
+func (r *running) watch(ctx context.Context, w io.Writer) error {
+	e, id, p := r.engine, r.id, r.plan
+	r.output = newTail(w)
 	stream, err := e.api.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
 	if err != nil {
-		return nil, fmt.Errorf("attach to container %s: %w", p.name, err)
+		return fmt.Errorf("attach to container %s: %w", p.name, err)
 	}
 	go func() {
 		defer stream.Close()
@@ -66,27 +82,28 @@ func (e *Engine) launch(ctx context.Context, room sandbox.Spec, p plan, w io.Wri
 			cancel(context.Cause(ctx))
 		}
 	}()
-	if err := fault.At("room.container.attached"); err != nil {
-		return nil, err
-	}
+	return fault.At("room.container.attached")
+}
+
+// begin starts it and connects it.
+func (r *running) begin(ctx context.Context, room sandbox.Spec) (err error) {
+	e, id, p := r.engine, r.id, r.plan
 	if err := e.start(ctx, p, id); err != nil {
-		return nil, err
+		return err
 	}
 	if err := fault.At("room.container.started"); err != nil {
-		return nil, err
+		return err
 	}
 	if p.wired {
 		if err := e.plug(ctx, room, p, id); err != nil {
-			return nil, err
+			return err
 		}
 		if err := fault.At("room.container.plugged"); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if r.way, err = e.wayTo(ctx, p.name, id); err != nil {
-		return nil, err
-	}
-	return r, nil
+	r.way, err = e.wayTo(ctx, p.name, id)
+	return err
 }
 
 // handshake is initproto's Dial, for an init that may be new, or Redial.
@@ -123,6 +140,10 @@ func (r *running) boot(room sandbox.Spec, env []string) (initproto.Hello, error)
 	c, err := r.client(ctx, room.Key, initproto.Dial)
 	if err != nil {
 		return initproto.Hello{}, r.bootError(ctx, err)
+	}
+	if r.fresh && !c.Hello().Fresh {
+		c.Close()
+		return initproto.Hello{}, errUsed
 	}
 	argv := r.argv()
 	b := initproto.Boot{Role: initproto.Role(r.role), Env: env, Argv: argv}

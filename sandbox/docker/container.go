@@ -42,6 +42,7 @@ type plan struct {
 	sysctls map[string]string
 	address string   // on the room's own network; empty: the engine chooses
 	hosts   []string // name:address, where the engine's name server is out of reach
+	files   []file   // on this machine, which its mounts bring in
 }
 
 // create makes the container. Its configuration holds nothing of the job: the
@@ -52,6 +53,22 @@ func (e *Engine) create(ctx context.Context, room sandbox.Spec, p plan) (string,
 	}
 	ctx, cancel := e.whole(ctx)
 	defer cancel()
+	c, h, n := e.blueprint(room, p)
+	made, err := e.api.ContainerCreate(ctx, c, h, n, platform(p.spec.Platform), p.name)
+	if err != nil {
+		return "", createError(p, err)
+	}
+	for _, net := range p.also {
+		if err := e.api.NetworkConnect(ctx, net, made.ID, endpoint(room, p, net)); err != nil {
+			return "", fmt.Errorf("container %s on network %s: %w", p.name, net, err)
+		}
+	}
+	return made.ID, nil
+}
+
+// blueprint is all that the engine is told of a container. It follows from its
+// arguments and the engine alone: by it rooms are compared (stock.go).
+func (e *Engine) blueprint(room sandbox.Spec, p plan) (*container.Config, *container.HostConfig, *network.NetworkingConfig) {
 	c := &container.Config{
 		Image:       p.picture.id,
 		User:        p.user,
@@ -73,16 +90,7 @@ func (e *Engine) create(ctx context.Context, room sandbox.Spec, p plan) (string,
 	if h.NetworkMode.IsUserDefined() {
 		n.EndpointsConfig = map[string]*network.EndpointSettings{string(h.NetworkMode): endpoint(room, p, string(h.NetworkMode))}
 	}
-	made, err := e.api.ContainerCreate(ctx, c, h, n, platform(p.spec.Platform), p.name)
-	if err != nil {
-		return "", createError(p, err)
-	}
-	for _, net := range p.also {
-		if err := e.api.NetworkConnect(ctx, net, made.ID, endpoint(room, p, net)); err != nil {
-			return "", fmt.Errorf("container %s on network %s: %w", p.name, net, err)
-		}
-	}
-	return made.ID, nil
+	return c, h, n
 }
 
 func (e *Engine) host(room sandbox.Spec, p plan) *container.HostConfig {

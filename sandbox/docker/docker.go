@@ -57,6 +57,7 @@ type Engine struct {
 	met     sync.Once
 	asking  sync.Mutex
 	learned *learned // learn.go; set before a room is laid out
+	owners  sync.Map // by an image's ID and a name in it: uid:gid
 }
 
 var _ sandbox.Engine = (*Engine)(nil)

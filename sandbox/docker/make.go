@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -21,47 +22,42 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	if err := e.ownState(); err != nil {
 		return err
 	}
-	if _, err := e.Wipe(ctx, room.Name); err != nil {
-		return fmt.Errorf("half a room of the same name: %w", err)
-	}
-	end, err := e.begin(room.Name)
-	if err != nil {
-		return err
-	}
-	defer end() // unless we are killed
-	if err := fault.At("room.marked"); err != nil {
-		return err
+	end := func() {}
+	defer func() { end() }() // unless we are killed
+	if room.Stocked == nil {
+		var err error
+		if end, err = e.clear(ctx, room.Name); err != nil {
+			return err
+		}
+	} else {
+		e.recallOwners(room.Name)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil) // ends the attached streams and the watching
-	pictures, wired, err := e.look(ctx, room, w)
+	l, err := e.layOut(ctx, room, w)
 	if err != nil {
 		return err
 	}
-	if err := fault.At("room.images.ready"); err != nil {
-		return err
-	}
-	if err := e.bringTools(ctx, room, pictures[0]); err != nil {
-		return err
-	}
-	plans, owner, err := e.plans(ctx, room, pictures, wired)
-	if err != nil {
-		return err
-	}
-	for _, p := range plans {
-		if err := p.checkFiles(); err != nil {
+	if room.Stocked != nil {
+		err := e.take(ctx, room, l, w)
+		if tell := room.Stocked.Told; tell != nil && (err == nil || errors.As(err, &errUnfit{})) {
+			tell(err)
+		}
+		if !errors.As(err, &errUnfit{}) {
+			return err
+		}
+		if end, err = e.clear(ctx, room.Name); err != nil {
 			return err
 		}
 	}
-	if err := e.furnish(ctx, room, plans, pictures[0], owner, wired); err != nil {
+	if err := e.furnish(ctx, room, l); err != nil {
 		return err
 	}
-	helper, job, services, err := e.populate(ctx, cancel, room, plans, w)
+	helper, job, services, err := e.populate(ctx, cancel, room, l.plans, w)
 	if err != nil {
 		return err
 	}
-	helper.way.Files, job.way.Files = room.Helper.FilesDir, room.Job.FilesDir
-	if err := e.remember(room.Name, found{Helper: helper.way, Job: job.way}); err != nil {
+	if err := e.keepWays(room, found{}, helper, job); err != nil {
 		return err
 	}
 	if err := fault.At("room.remembered"); err != nil {
@@ -71,6 +67,55 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 		return err
 	}
 	return fault.At("room.services.ready")
+}
+
+// clear removes what may be there of the name, and marks the room as one that
+// is being made, until end.
+func (e *Engine) clear(ctx context.Context, room string) (end func(), err error) {
+	if _, err := e.Wipe(ctx, room); err != nil {
+		return func() {}, fmt.Errorf("half a room of the same name: %w", err)
+	}
+	if end, err = e.begin(room); err != nil {
+		return func() {}, err
+	}
+	return end, fault.At("room.marked")
+}
+
+// keepWays notes how the containers are reached from now on.
+func (e *Engine) keepWays(room sandbox.Spec, f found, helper, job *running) error {
+	helper.way.Files, job.way.Files = room.Helper.FilesDir, room.Job.FilesDir
+	f.Helper, f.Job = helper.way, job.way
+	return e.remember(room.Name, f)
+}
+
+// layout is a room that is to be, of which nothing is made.
+type layout struct {
+	pictures []picture // the helper's, the job's, the services'
+	plans    []plan    // in the same order
+	owner    string    // whose the builds are
+	wired    bool      // we connect it: wiring.go
+}
+
+// layOut finds out all about a room, and makes nothing of it.
+func (e *Engine) layOut(ctx context.Context, room sandbox.Spec, w io.Writer) (l layout, err error) {
+	if l.pictures, l.wired, err = e.look(ctx, room, w); err != nil {
+		return l, err
+	}
+	if err := fault.At("room.images.ready"); err != nil {
+		return l, err
+	}
+	if err := e.bringTools(ctx, room, l.pictures[0]); err != nil {
+		return l, err
+	}
+	if l.plans, l.owner, err = e.plans(ctx, room, l.pictures, l.wired); err != nil {
+		return l, err
+	}
+	for _, p := range l.plans {
+		if err := p.checkFiles(); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
 }
 
 // look finds out what there is: the engine, how the room is to be connected,
@@ -91,14 +136,17 @@ func (e *Engine) look(ctx context.Context, room sandbox.Spec, w io.Writer) (pict
 	return pictures, wired, err
 }
 
-// furnish makes what containers stand on: networks and volumes.
-func (e *Engine) furnish(ctx context.Context, room sandbox.Spec, plans []plan, helper picture, owner string, wired bool) error {
+// furnish makes what containers stand on: networks, volumes, files.
+func (e *Engine) furnish(ctx context.Context, room sandbox.Spec, l layout) error {
+	if err := e.writeFiles(room.Name, l.plans); err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
-	if !wired {
+	if !l.wired {
 		g.Go(func() error { return e.networks(gctx, room) })
 	}
-	g.Go(func() error { return e.volumes(gctx, room, helper, owner) })
-	for _, p := range plans {
+	g.Go(func() error { return e.volumes(gctx, room, l.pictures[0], l.owner) })
+	for _, p := range l.plans {
 		g.Go(func() error {
 			// 0777 and not sticky: an ENTRYPOINT may change the user between
 			// the two lives of init.
@@ -109,7 +157,7 @@ func (e *Engine) furnish(ctx context.Context, room sandbox.Spec, plans []plan, h
 		return err
 	}
 	if e.fixes(room) {
-		return e.address(ctx, room, plans)
+		return e.address(ctx, room, l.plans)
 	}
 	return nil
 }
@@ -153,14 +201,11 @@ func (e *Engine) plans(ctx context.Context, room sandbox.Spec, pictures []pictur
 	if err != nil {
 		return nil, "", err
 	}
-	resolver, err := e.resolver(room, wired)
-	if err != nil {
-		return nil, "", err
-	}
+	resolver := e.resolver(room, wired)
 	lay := func(name string, role sandbox.Role, c sandbox.Container, p picture, user, own string) {
 		l := plan{name: name, role: role, spec: c, picture: p, user: user, owner: own, mounts: e.mounts(room, name, role, owner)}
 		if role == sandbox.Helper || reaches(room) {
-			l.mounts = append(l.mounts, resolver...)
+			l.bring(resolver...)
 		}
 		first, also := join(room, role)
 		l.network, l.also = container.NetworkMode(first), also
@@ -176,9 +221,9 @@ func (e *Engine) plans(ctx context.Context, room sandbox.Spec, pictures []pictur
 		lay(serviceName(room.Name, i), sandbox.Service, s, pictures[i+2], su, own)
 	}
 	if wired {
-		err = e.bare(room, plans)
+		e.bare(room, plans)
 	}
-	return plans, owner, err
+	return plans, owner, nil
 }
 
 // populate starts and boots all containers; the first that fails ends the

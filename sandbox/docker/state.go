@@ -20,6 +20,9 @@ type found struct {
 	Room   string `json:"room"`
 	Helper way    `json:"helper"`
 	Job    way    `json:"job"`
+	// Owners are what the names of users stand for, by image; of a room that
+	// Stock made.
+	Owners map[string]string `json:"owners,omitempty"`
 }
 
 // maxState bounds that file, in bytes.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func TestDamagedState(t *testing.T) {
 			if err := damage(file(room), file(other)); err != nil {
 				t.Fatal(err)
 			}
-			if f, ok := e.remembered(room); ok || f != (found{}) {
+			if f, ok := e.remembered(room); ok || !reflect.DeepEqual(f, found{}) {
 				t.Errorf("it is believed: %+v", f)
 			}
 			if e.halfMade(room) {

@@ -39,9 +39,13 @@ func (e *Engine) who(ctx context.Context, room sandbox.Spec, c sandbox.Container
 	case numeric(user):
 		owner = user
 	default:
-		if owner, err = e.lookUp(ctx, room, p, user); err != nil {
+		known := p.id + " " + user
+		if found, ok := e.owners.Load(known); ok {
+			owner = found.(string)
+		} else if owner, err = e.lookUp(ctx, room, p, user); err != nil {
 			return "", "", fmt.Errorf("image %s: %w", c.Image, err)
 		}
+		e.owners.Store(known, owner)
 	}
 	if uid, _ := ownerIDs(owner); room.Profile == sandbox.Strict && strings.Trim(uid, "0") == "" {
 		return "", "", userErrorf("image %s: user %q has uid 0, and this runner's profile is strict: name another user", c.Image, user)

@@ -276,6 +276,9 @@ func (e *Engine) Rooms(ctx context.Context) ([]sandbox.RoomInfo, error) {
 	}
 	for _, c := range all.containers {
 		add(c.Labels, time.Unix(c.Created, 0))
+		if c.State != container.StateExited && c.State != container.StateDead && c.State != container.StateCreated {
+			rooms[c.Labels[labelRoom]].Running = true
+		}
 	}
 	for _, n := range all.networks {
 		add(n.Labels, n.Created)

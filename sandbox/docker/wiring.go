@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 
 	"cleanroom/sandbox"
@@ -57,10 +56,7 @@ func (e *Engine) settle(ctx context.Context, room sandbox.Spec) (wired bool, err
 
 // bare has the engine leave containers without a network: we connect them, but
 // for the job of a strict room, which nobody does.
-func (e *Engine) bare(room sandbox.Spec, plans []plan) error {
-	if err := os.MkdirAll(e.stateDir(room.Name), 0o700); err != nil {
-		return fmt.Errorf("state folder: %w", err)
-	}
+func (e *Engine) bare(room sandbox.Spec, plans []plan) {
 	for i := range plans {
 		p := &plans[i]
 		p.network, p.also = network.NetworkNone, nil
@@ -72,16 +68,11 @@ func (e *Engine) bare(room sandbox.Spec, plans []plan) error {
 				hosts += address + "\t" + name + "\n"
 			}
 		}
-		file := e.hostsFile(room.Name, p.name)
-		if err := os.WriteFile(file, []byte(hosts), 0o644); err != nil {
-			return fmt.Errorf("state folder: %w", err)
-		}
-		p.mounts = append(p.mounts, mount.Mount{Type: mount.TypeBind, Source: file, Target: "/etc/hosts", ReadOnly: true})
+		p.bring(file{path: e.hostsFile(room.Name, p.name), target: "/etc/hosts", text: hosts})
 		if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
 			p.sysctls = map[string]string{"net.ipv6.conf.all.disable_ipv6": "1"} // as the engine has it
 		}
 	}
-	return nil
 }
 
 // hostsFile is what a container that the engine does not connect has as its

@@ -29,6 +29,7 @@ var Points = map[string][]string{
 		"room.container.created", "room.container.attached", "room.container.started", "room.container.plugged", "room.container.booted",
 		"room.state.written", "room.remembered", "room.services.ready", "prepare.room.made",
 	},
+	"prepare, with the pool": {"room.fits", "room.adopted", "room.taken"},
 	"run": {
 		"run.begun", "run.unsealed", "run.reached", "run.output",
 		"run.frozen", "run.searched", "run.stored", "run.compared", "run.ended",
