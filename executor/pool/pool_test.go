@@ -1,0 +1,177 @@
+package pool
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func made(t *testing.T, p Pool, key string) Entry {
+	t.Helper()
+	f, err := p.Fill(key, Kind{Image: "x", Helper: "h", Profile: "hardened"}, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Count(key) > 0 {
+		t.Fatal("a room that is being made waits")
+	}
+	if ok, err := f.Done("print"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	return f.Entry
+}
+
+func TestClaim(t *testing.T) {
+	p := Of(t.TempDir())
+	now := time.Now()
+	if ok, err := p.Claim(crowdKey, now, now, ClaimFor(1)); ok || err != nil {
+		t.Fatalf("of no pool: %t, %v", ok, err)
+	}
+	e := made(t, p, crowdKey)
+	if !Named(e.Room) || Named("cr-pool-1-0011223344") || Named("cr-pool-"+strings.Repeat("g", 20)) {
+		t.Error(e.Room)
+	}
+	for why, claim := range map[string]func() (bool, error){
+		"another key": func() (bool, error) { return p.Claim(strings.Repeat("f", 32), now.Add(-time.Hour), now, ClaimFor(1)) },
+		"too old":     func() (bool, error) { return p.Claim(crowdKey, now.Add(time.Minute), now, ClaimFor(1)) },
+		"too long":    func() (bool, error) { return p.Claim(crowdKey, now.Add(-time.Hour), now.Add(2*time.Hour), ClaimFor(1)) },
+	} {
+		if ok, err := claim(); ok || err != nil || p.Count(crowdKey) != 1 {
+			t.Errorf("%s: %t, %v", why, ok, err)
+		}
+	}
+	c := ClaimFor(4711)
+	if ok, err := p.Claim(crowdKey, now.Add(-time.Hour), now, c); !ok || err != nil || c.Room != e.Room {
+		t.Fatalf("%t, %v, %+v", ok, err, c)
+	}
+	again := ClaimFor(4712)
+	if ok, _ := p.Claim(crowdKey, now.Add(-time.Hour), now, again); ok || again.Room != "" {
+		t.Fatal("claimed twice")
+	}
+	if ok, err := p.Expire(e); ok || err != nil {
+		t.Errorf("a room that is taken expires: %t, %v", ok, err)
+	}
+	if err := p.Withdraw(e.Room); err != nil {
+		t.Error(err)
+	}
+	h, err := p.Hold(e.Room, 0)
+	if err != nil || h.Claimant.Job != 4711 || h.Claimant.PID != os.Getpid() || h.Print != "print" || h.Late() {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	if _, err := p.Hold(e.Room, 20*time.Millisecond); !errors.Is(err, ErrLocked) {
+		t.Errorf("held twice: %v", err)
+	}
+	h.Release()
+	if known, err := p.Known(e.Room); !known || err != nil {
+		t.Error(known, err)
+	}
+	for range 2 {
+		if err := p.Forget(e.Room); err != nil {
+			t.Error(err)
+		}
+	}
+	if h, err := p.Hold(e.Room, 0); h != nil || err != nil {
+		t.Error(h, err)
+	}
+	if known, _ := p.Known(e.Room); known {
+		t.Error("still on the books")
+	}
+}
+
+// TestBrokenEntry: what nobody can read no job is given.
+func TestBrokenEntry(t *testing.T) {
+	for _, text := range []string{"", "{", `{"room":"cr-pool-00000000000000000000"}`} {
+		p := Of(t.TempDir())
+		e := made(t, p, crowdKey)
+		if err := os.WriteFile(p.path(ready, e.Key+"."+e.Room), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := p.Claim(crowdKey, time.Time{}, time.Time{}, ClaimFor(1)); ok || err != nil {
+			t.Errorf("%q: %t, %v", text, ok, err)
+		}
+		all, err := p.Ready()
+		if err != nil || len(all) != 1 || all[0].Room != e.Room || all[0].Print != "" {
+			t.Errorf("%q: %+v, %v", text, all, err)
+		}
+		if ok, err := p.Expire(all[0]); !ok || err != nil { // but it is thrown away
+			t.Error(ok, err)
+		}
+	}
+}
+
+func TestAbandoned(t *testing.T) {
+	p := Of(t.TempDir())
+	f, err := p.Fill(crowdKey, Kind{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Abandoned(); err != nil {
+		t.Fatal(err)
+	}
+	if gone, _ := p.Gone(); len(gone) > 0 {
+		t.Fatal("its maker lives")
+	}
+	f.f.Close() // as the kernel does for the dead
+	if err := p.Abandoned(); err != nil {
+		t.Fatal(err)
+	}
+	if gone, _ := p.Gone(); len(gone) != 1 || gone[0] != f.Room {
+		t.Errorf("%q", gone)
+	}
+}
+
+// TestWithdrawnWhileMade: whoever makes a room that is no longer wanted hears of
+// it, and no job gets it.
+func TestWithdrawnWhileMade(t *testing.T) {
+	p := Of(t.TempDir())
+	f, err := p.Fill(crowdKey, Kind{}, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Withdraw(f.Room); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := f.Done("print"); ok || err != nil || p.Count(crowdKey) > 0 {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
+
+// TestLateClaim: one that won nothing goes, one that may yet win stays.
+func TestLateClaim(t *testing.T) {
+	p := Of(t.TempDir())
+	e := made(t, p, crowdKey)
+	for _, room := range []string{e.Room, "cr-pool-00000000000000000000"} {
+		if err := write(p.path(claims, room+".0123456789abcdef"), ClaimFor(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Tidy(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := p.list(claims); len(left) != 1 || !strings.HasPrefix(left[0], e.Room) {
+		t.Errorf("%q", left)
+	}
+}
+
+func TestID(t *testing.T) {
+	p := Of(t.TempDir())
+	var ids [20]string
+	var work sync.WaitGroup
+	for i := range ids {
+		work.Go(func() {
+			var err error
+			if ids[i], err = p.ID(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	for _, id := range ids {
+		if id != ids[0] || !keyRE.MatchString(id) {
+			t.Fatalf("%q", ids)
+		}
+	}
+}
