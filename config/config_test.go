@@ -145,7 +145,7 @@ extra_hosts = ["GitLab.Example.com:10.0.0.5", "six:fd00::1"]
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
 	sizes := c.Sizes()
-	if sizes != (Sizes{Job: 5 << 30, Helper: 2 << 30, Service: 2 << 30, Builds: 1 << 30, Shm: 64 << 20, Caches: 20 << 30, ProjectCaches: 4 << 30}) {
+	if sizes != (Sizes{Job: 5 << 30, Helper: 2 << 30, Service: 2 << 30, Builds: 1 << 30, Shm: 64 << 20, Caches: 20 << 30, ProjectCaches: 4 << 30, Pool: 1 << 30}) {
 		t.Errorf("sizes: %+v", sizes)
 	}
 	c.Room.Storage = "disk"
@@ -275,6 +275,13 @@ func TestValidate(t *testing.T) {
 		`log.file: "x.log" must be an absolute`:                                    set(func(c *Config) { c.Log.File = "x.log" }),
 		`cache.max_age: 0s must be above zero`:                                     set(func(c *Config) { c.Cache.MaxAge = 0 }),
 		`cache.max_size: "all" must be a size`:                                     set(func(c *Config) { c.Cache.MaxSize = "all" }),
+		`pool.size: -1 must be from 0, which is off, to 100`:                       set(func(c *Config) { c.Pool.Size = -1 }),
+		`pool.size: 9 must be at most pool.max, which is 8`:                        set(func(c *Config) { c.Pool.Size = 9 }),
+		`pool.max: 0 must be from 1 to 1000`:                                       set(func(c *Config) { c.Pool.Max = 0 }),
+		`pool.memory: "1m" must be at least 6MiB`:                                  set(func(c *Config) { c.Pool.Memory = "1m" }),
+		`pool.age: 0s must be from 1s to 168h`:                                     set(func(c *Config) { c.Pool.Age = 0 }),
+		`pool.images: "A b" must be an image name`:                                 set(func(c *Config) { c.Pool.Images = []string{"A b"} }),
+		`pool.images: "a" must be in the list once only`:                           set(func(c *Config) { c.Pool.Images = []string{"a", "a"} }),
 		`cache.max_project_size: "1k" must be at least 1MiB`:                       set(func(c *Config) { c.Cache.MaxProjectSize = "1k" }),
 		`cache.max_project_size: "4g" must be at most cache.max_size, which is 3g`: set(func(c *Config) { c.Cache.MaxSize = "3g" }),
 	} {

@@ -12,7 +12,7 @@ import (
 	"cleanroom/sandbox/fault"
 )
 
-// ConfigStage names the room, makes its key, and tells the runner both and
+// ConfigStage names the room, which may be one that waits in the pool, makes its key, and tells the runner both and
 // where the builds are. The key stays in the runner's memory: it comes back
 // to us in the environment of each later call.
 func (x *Executor) ConfigStage() error {
@@ -25,11 +25,15 @@ func (x *Executor) ConfigStage() error {
 	if err := fault.At("config.named"); err != nil {
 		return err
 	}
+	name := x.claim(job)
+	if name == "" {
+		name = roomName(x.Call.Variables["CI_RUNNER_SHORT_TOKEN"], job.ID)
+	}
 	if err := contract.WriteConfig(x.Out, contract.ConfigOutput{
 		BuildsDir: x.Config.Room.BuildsDir,
 		CacheDir:  x.Config.Room.CacheDir,
 		Version:   x.Version,
-		Room:      roomName(x.Call.Variables["CI_RUNNER_SHORT_TOKEN"], job.ID),
+		Room:      name,
 		Key:       hex.EncodeToString(key[:]),
 		Env:       x.pins(),
 	}); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"cleanroom/config"
 	"cleanroom/executor/contract"
+	"cleanroom/executor/pool"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/fault"
@@ -96,6 +97,9 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 	if err == nil {
 		err = fault.At("end.closed")
 	}
+	if err == nil && pool.Named(room) {
+		err = pool.Of(f.config.StateDir).Forget(room)
+	}
 	f.count(ended, journal != nil, time.Since(began), err)
 	return ended, oneLine([]error{err})
 }
@@ -103,8 +107,11 @@ func (f finisher) finish(ctx context.Context, room, why string, journal *secret.
 var errBlank = errors.New("the room's journal of leases was emptied: revoke by hand what may have been issued for its job")
 
 func (f finisher) end(ctx context.Context, room string, journal *secret.Journal, err error) (Ended, error) {
-	failed := []error{err, nil, nil, nil, nil, nil, fault.At("end.begun"), nil, nil, nil}
+	failed := []error{err, nil, nil, nil, nil, nil, fault.At("end.begun"), nil, nil, nil, nil}
 	var ended Ended
+	if pool.Named(room) { // no job is to get it from here on
+		failed[10] = pool.Of(f.config.StateDir).Withdraw(room)
+	}
 	if journal != nil { // whoever comes after us, should we not end it
 		failed[7] = journal.Ends()
 	}

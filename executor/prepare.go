@@ -43,6 +43,12 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	held, err := x.held(name, job)
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	x.moveIn(held, &spec)
 	grants, err := x.grants(job, who)
 	if err != nil {
 		return err
@@ -83,6 +89,7 @@ func (x *Executor) PrepareStage(ctx context.Context) (err error) {
 	if err := fault.At("prepare.room.made"); err != nil {
 		return err
 	}
+	x.wanted(job)
 	made = metrics.Prepare.Took("", time.Since(start))
 	x.sayf("Room is ready (%.1f s)", time.Since(began).Seconds())
 	x.Log.WithField("seconds", time.Since(began).Seconds()).Info("room made")

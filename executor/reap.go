@@ -29,6 +29,8 @@ type Reaper struct {
 	Out    io.Writer // a line a room, for the admin
 	Audit  *Audit    // nil: no record is kept
 	Full   *Full     // not nil
+
+	Version string // by it rooms that were made ahead by another are known
 }
 
 // Reap ends every room whose job is certainly over: by its journal of leases
@@ -63,6 +65,7 @@ func (r *Reaper) Reap(ctx context.Context) error {
 			failed = append(failed, r.byLabel(ctx, room.Name))
 		}
 	}
+	failed = append(failed, r.byPool(ctx))
 	for _, room := range slices.Sorted(maps.Keys(mute)) {
 		failed = append(failed, mute[room])
 	}

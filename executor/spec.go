@@ -40,39 +40,18 @@ func (x *Executor) spec(name string, key [32]byte, who standing) (sandbox.Spec, 
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
-	c := x.Config
 	profile, err := x.profile(who)
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
-	s := sandbox.Spec{
-		Name: name, Key: key,
-		Labels: map[string]string{"job": strconv.FormatInt(job.ID, 10), "project": x.projectPath(job),
-			"clock": contract.ClockIn(timeout(job) + deadlineGrace).String()},
-		Deadline: fault.Now().Add(timeout(job) + deadlineGrace),
-		Profile:  profile,
-		User:     c.Room.User,
-		Builds:   sandbox.Volume{Path: c.Room.BuildsDir, Tmpfs: c.Room.Storage == "tmpfs", Size: c.Sizes().Builds},
-		Network: sandbox.Network{
-			ExtraHosts: c.Network.ExtraHosts, DNS: c.Network.DNS, DNSSearch: c.Network.DNSSearch, MTU: c.Network.MTU,
-		},
-		CABundle:          c.Room.CABundle,
-		EntrypointTimeout: c.Room.EntrypointTimeout,
-		ServiceTimeout:    c.Room.ServiceTimeout,
-		PullTimeout:       c.Room.PullTimeout,
-	}
-	memory := c.Sizes().Helper
-	if len(job.Cache) > 0 { // also for the runner's own S3 or GCS cache, which passes through
-		s.Cache = s.Builds
-		s.Cache.Path = c.Room.CacheDir
-		memory += s.Cache.Size
-	}
+	s := x.walls(name, profile, len(job.Cache) > 0) // also for the runner's own S3 or GCS cache, which passes through
+	s.Key = key
+	s.Labels = map[string]string{"job": strconv.FormatInt(job.ID, 10), "project": x.projectPath(job),
+		"clock": contract.ClockIn(timeout(job) + deadlineGrace).String()}
+	s.Deadline = fault.Now().Add(timeout(job) + deadlineGrace)
 	auth := x.logins(job)
-	helper, policies := x.helperImage()
-	s.Helper = sandbox.Container{
-		Image: helper, PullPolicies: policies, Auth: auth,
-		Env: x.roomEnv(), Limits: x.limits(memory),
-	}
+	s.Helper.Image = x.helperImage()
+	s.Helper.PullPolicies, s.Helper.Auth = x.helperPolicies(s.Helper.Image), auth
 	if s.Job, err = x.jobContainer(job, auth, who); err != nil {
 		return sandbox.Spec{}, err
 	}
@@ -91,6 +70,33 @@ func (x *Executor) spec(name string, key [32]byte, who standing) (sandbox.Spec, 
 		s.Services = append(s.Services, service)
 	}
 	return s, nil
+}
+
+// walls are what a room has whatever its job is.
+func (x *Executor) walls(name string, profile sandbox.Profile, cache bool) sandbox.Spec {
+	c := x.Config
+	s := sandbox.Spec{
+		Name:    name,
+		Profile: profile,
+		User:    c.Room.User,
+		Builds:  sandbox.Volume{Path: c.Room.BuildsDir, Tmpfs: c.Room.Storage == "tmpfs", Size: c.Sizes().Builds},
+		Network: sandbox.Network{
+			ExtraHosts: c.Network.ExtraHosts, DNS: c.Network.DNS, DNSSearch: c.Network.DNSSearch, MTU: c.Network.MTU,
+		},
+		CABundle:          c.Room.CABundle,
+		EntrypointTimeout: c.Room.EntrypointTimeout,
+		ServiceTimeout:    c.Room.ServiceTimeout,
+		PullTimeout:       c.Room.PullTimeout,
+	}
+	memory := c.Sizes().Helper
+	if cache {
+		s.Cache = s.Builds
+		s.Cache.Path = c.Room.CacheDir
+		memory += s.Cache.Size
+	}
+	s.Helper = sandbox.Container{Env: x.roomEnv(), Limits: x.limits(memory)}
+	s.Job = sandbox.Container{Env: x.roomEnv(), Limits: x.limits(c.Sizes().Job)}
+	return s
 }
 
 // ProfileVariable is the job variable that asks for harder walls.
@@ -218,21 +224,34 @@ var release = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`
 
 // helperImage is the admin's, or GitLab's own for the runner's version. The
 // version is a variable that a job may shadow: whatever it says, the result
-// is one of GitLab's helper images. A released version's never changes, so it
-// is not asked for again at each job.
-func (x *Executor) helperImage() (name string, pullPolicies []string) {
+// is one of GitLab's helper images.
+func (x *Executor) helperImage() string {
 	if x.Config.Images.Helper != "" {
-		return x.Config.Images.Helper, x.Config.Images.PullPolicies
+		return x.Config.Images.Helper
 	}
 	arch := runtime.GOARCH // as GitLab tags its images, but for one
 	if arch == "amd64" {
 		arch = "x86_64"
 	}
-	tag, policy := "latest", "always"
+	tag := latest
 	if v := x.Call.Variables["CI_RUNNER_VERSION"]; release().MatchString(v) {
-		tag, policy = "v"+v, "if-not-present"
+		tag = "v" + v
 	}
-	return "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:" + arch + "-" + tag, []string{policy}
+	return "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:" + arch + "-" + tag
+}
+
+const latest = "latest"
+
+// helperPolicies are the admin's for the admin's image. GitLab's of a released
+// version never changes, so it is not asked for again at each job.
+func (x *Executor) helperPolicies(image string) []string {
+	switch {
+	case x.Config.Images.Helper != "":
+		return x.Config.Images.PullPolicies
+	case strings.HasSuffix(image, "-"+latest):
+		return []string{"always"}
+	}
+	return []string{"if-not-present"}
 }
 
 // instance tells one GitLab from another, whose projects have the same

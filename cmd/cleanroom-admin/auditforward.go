@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -13,6 +14,10 @@ import (
 	"cleanroom/executor/audit/forward"
 	"cleanroom/executor/plain"
 )
+
+// detachedTime bounds a process that was started beside a job. What it leaves is
+// for the next, or for reap.
+const detachedTime = time.Minute
 
 func auditForward(g *globals) *cobra.Command {
 	var detached, status bool
@@ -39,7 +44,7 @@ func auditForward(g *globals) *cobra.Command {
 			if status {
 				return forwardStatus(c, f)
 			}
-			ctx, cancel := context.WithTimeout(c.Context(), forward.DetachedTime)
+			ctx, cancel := context.WithTimeout(c.Context(), detachedTime)
 			defer cancel()
 			if rewind != "" {
 				if err := f.Rewind(ctx, rewind, index); err != nil {

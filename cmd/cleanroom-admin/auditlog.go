@@ -12,10 +12,10 @@ import (
 	"cleanroom/cmd/internal/stages"
 	"cleanroom/config"
 	"cleanroom/executor"
-	"cleanroom/executor/audit/forward"
 	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/report"
+	"cleanroom/executor/detach"
 )
 
 // audit is where records go; nil on a host that keeps no log. What is
@@ -73,7 +73,7 @@ func (g *globals) forwardBeside() error {
 	if g.config != "" {
 		args = append(args, "--config", g.config)
 	}
-	return forward.Detach(self, args, os.Environ())
+	return detach.Start(self, args, os.Environ())
 }
 
 // announce writes down what an admin is about to change, if there is a log;

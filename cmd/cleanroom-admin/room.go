@@ -81,7 +81,7 @@ func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err
 	if err != nil {
 		entry.WithError(err).Error("audit: rooms are ended all the same, and stay on the books")
 	}
-	r = &executor.Reaper{Config: cfg, Engine: engine, Log: entry, Out: c.OutOrStdout(), Audit: audit, Full: full}
+	r = &executor.Reaper{Config: cfg, Engine: engine, Log: entry, Out: c.OutOrStdout(), Audit: audit, Full: full, Version: version}
 	return r, func() { engine.Close() }, nil
 }
 

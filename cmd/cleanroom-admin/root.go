@@ -39,7 +39,7 @@ func root(front string) *cobra.Command {
 		command.GroupID = "runner"
 		c.AddCommand(command)
 	}
-	for _, command := range []*cobra.Command{registerCommand(g), doctorCommand(g), configFileCommand(), roomCommand(g), cacheCommand(g), reapCommand(g), timerCommand(g), secretCommand(g), policyCommand(g), identityCommand(g), auditCommand(g)} {
+	for _, command := range []*cobra.Command{registerCommand(g), doctorCommand(g), configFileCommand(), roomCommand(g), cacheCommand(g), poolCommand(g), reapCommand(g), timerCommand(g), secretCommand(g), policyCommand(g), identityCommand(g), auditCommand(g)} {
 		command.GroupID = "admin"
 		if command.HasSubCommands() { // else cobra shows help for a mistyped one, and exits with 0
 			command.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }

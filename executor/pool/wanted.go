@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,10 +74,14 @@ func (p Pool) Wishes(since time.Time) ([]Wish, error) {
 	return all[:min(len(all), maxWishes)], err
 }
 
-// Lock has one process fill at a time; ErrLocked: another does.
-func (p Pool) Lock() (*durable.Held, error) {
+// Lock has one process fill at a time; durable.ErrHeld: another does, and we are
+// not to wait for it.
+func (p Pool) Lock(ctx context.Context, wait bool) (*durable.Held, error) {
 	if err := p.open(); err != nil {
 		return nil, err
+	}
+	if wait {
+		return durable.Lock(ctx, p.path("fill.lock"))
 	}
 	return durable.Try(p.path("fill.lock"))
 }

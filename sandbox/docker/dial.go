@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 	"golang.org/x/sys/unix"
@@ -61,7 +62,11 @@ func (e *Engine) dial(ctx context.Context, w way) (io.ReadWriteCloser, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(ask) { // has it ended meanwhile?
 			ask = ask.Add(time.Second)
-			if c, err := e.api.ContainerInspect(ctx, w.ID); err == nil && c.State != nil && !c.State.Running {
+			c, err := e.api.ContainerInspect(ctx, w.ID)
+			if cerrdefs.IsNotFound(err) {
+				return nil, fmt.Errorf("%w: the container is gone", errMute)
+			}
+			if err == nil && c.State != nil && !c.State.Running {
 				return nil, fmt.Errorf("%w: the container does not run", errMute)
 			}
 		}

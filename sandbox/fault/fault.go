@@ -29,7 +29,9 @@ var Points = map[string][]string{
 		"room.container.created", "room.container.attached", "room.container.started", "room.container.plugged", "room.container.booted",
 		"room.state.written", "room.remembered", "room.services.ready", "prepare.room.made",
 	},
+	"config, with the pool":  {"claim.noted", "claim.taken"},
 	"prepare, with the pool": {"room.fits", "room.adopted", "room.taken"},
+	"pool fill":              {"fill.begun", "fill.made", "fill.written", "fill.ready", "expire.moved", "expire.wiped"},
 	"run": {
 		"run.begun", "run.unsealed", "run.reached", "run.output",
 		"run.frozen", "run.searched", "run.stored", "run.compared", "run.ended",

@@ -145,6 +145,11 @@ func (p Program) serve(ctx context.Context, call *contract.Call, s Stage, args [
 	if err = s.serve(ctx, x, args); cleanup && errors.Is(err, executor.ErrFull) {
 		err = p.HandOver()
 	}
+	if cleanup && err == nil && wrong == nil && x.Refills() {
+		if err := p.refill(); err != nil {
+			x.Log.WithError(err).Warn("no room is made ahead: run `cleanroom pool fill`")
+		}
+	}
 	err = errors.Join(wrong, err)
 	if err != nil && !executor.Silent(err) {
 		x.Log.WithField("error", executor.Fault(call, err)).Error("stage failed")

@@ -44,6 +44,7 @@ type Line struct {
 	Facts     []record.Fact     `json:"facts,omitempty"`
 	Policy    string            `json:"policy,omitempty"`
 	Profile   string            `json:"profile,omitempty"`
+	Pooled    *time.Time        `json:"pooled,omitempty"`
 	Decisions []record.Decision `json:"decisions,omitempty"`
 	Images    []record.Image    `json:"images,omitempty"`
 	Secrets   []record.Secret   `json:"secrets,omitempty"`

@@ -93,6 +93,9 @@ func (s *State) take(l Line) {
 	if l.Profile != "" {
 		j.Profile = l.Profile
 	}
+	if l.Pooled != nil {
+		j.Pooled = l.Pooled
+	}
 	for _, ended := range l.Leases {
 		j.Secrets = Merge(j.Secrets, ended)
 	}

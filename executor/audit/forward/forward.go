@@ -12,7 +12,7 @@
 // what it took, and of a syslog server over TCP or TLS we know that it read to
 // the end, but UDP loses datagrams and tells nobody.
 //
-// There is no daemon. Whoever appended calls Detach, which starts a process
+// There is no daemon. Whoever appended calls detach.Start, which starts a process
 // that outlives the job's; a timer's pass calls Run for what that left.
 package forward
 

@@ -29,6 +29,7 @@ type Job struct {
 	Outcome   Outcome    `json:"outcome"`
 	Stage     string     `json:"stage,omitempty" max:"128"` // that made the outcome
 	Profile   string     `json:"profile,omitempty" max:"20"`
+	Pooled    *time.Time `json:"pooled,omitempty"` // when the room was made, which waited for such a job
 	Facts     []Fact     `json:"facts,omitempty" max:"50"`
 	Policy    string     `json:"policy,omitempty" max:"64"` // policy.Version
 	Decisions []Decision `json:"decisions,omitempty" max:"400"`

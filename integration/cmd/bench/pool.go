@@ -17,16 +17,19 @@ func poolExists() bool {
 }
 
 // poolConfig has as many rooms ready as the runner takes jobs.
-func poolConfig(atOnce int) string { return fmt.Sprintf("[pool]\nrooms = %d\n", atOnce) }
+func poolConfig(atOnce int) string {
+	return fmt.Sprintf("[pool]\nsize = %d\nmax = %d\nmemory = \"4g\"\n", atOnce, max(8, atOnce))
+}
 
-// fill waits until the rooms for a job are ready. After a job it waits for
+// fill waits until rooms are ready for jobs as there were: the one that warms up
+// is the first. After a job it waits for
 // what the job's cleanup left to a process of its own, which would take time
 // from the next lane. Other lanes have no pool.
-func (l *lane) fill(ctx context.Context, w work) error {
+func (l *lane) fill(ctx context.Context, _ work) error {
 	if l.name != warmLane {
 		return nil
 	}
-	return l.cleanroom(ctx, "pool", "fill", "--image", w.spec.Image.Name)
+	return l.cleanroom(ctx, "pool", "fill")
 }
 
 // drain removes the rooms that are ready, whatever ended the bench.
