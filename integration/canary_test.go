@@ -276,7 +276,10 @@ func (s *sources) pid(ctx context.Context, engine *hunt.Engine, container string
 // container is the ID of a room's container by its role.
 func (s *site) container(id int64, role string) string {
 	s.t.Helper()
-	found := strings.Fields(command(s.t, "docker", "ps", "--quiet", "--no-trunc", "--filter", fmt.Sprintf("label=cleanroom.job=%d", id), "--filter", "label=cleanroom.role="+role))
+	found, err := s.rig.Find(s.t.Context(), id, "ps", "--no-trunc", "--filter", "label=cleanroom.role="+role)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	if len(found) != 1 {
 		s.t.Fatalf("%d containers of role %s", len(found), role)
 	}

@@ -70,10 +70,20 @@ func (s *site) leftOf(id int64) (left []string) {
 	if err != nil || counts != "0 0 0" {
 		left = append(left, fmt.Sprint("containers, volumes, networks: ", counts, err))
 	}
-	for _, folder := range []string{"rooms", "sealed", "stages", "leases"} {
+	names := []string{fmt.Sprintf("*-%d-*", id)}
+	rooms, err := s.rig.PoolRooms(s.t.Context(), id)
+	for _, room := range rooms {
+		names = append(names, room+"*")
+	}
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	for _, folder := range []string{"rooms", "sealed", "stages", "leases", "pool/taken", "pool/claims", "pool/gone"} {
 		for _, in := range []string{s.runner.StateDir(), s.runner.DataDir()} {
-			found, _ := filepath.Glob(filepath.Join(in, folder, fmt.Sprintf("*-%d-*", id)))
-			left = append(left, found...)
+			for _, name := range names {
+				found, _ := filepath.Glob(filepath.Join(in, folder, name))
+				left = append(left, found...)
+			}
 		}
 	}
 	return left

@@ -114,11 +114,10 @@ func (s *site) endAll() {
 func (s *site) killInit(id int64) {
 	s.t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		out, err := exec.Command("docker", "ps", "--quiet", "--filter", "label=cleanroom.job="+strconv.FormatInt(id, 10)).Output()
+		found, err := s.rig.Find(s.t.Context(), id, "ps")
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		found := strings.Fields(string(out))
 		if len(found) == 0 {
 			if st, err := theRig.Job(s.t.Context(), id); err == nil && st.State.Final() {
 				return // it was too quick for us

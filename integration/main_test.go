@@ -10,6 +10,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -110,6 +111,9 @@ func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
 	if !strings.Contains(o.Config, "[images]") {
 		o.Config += images
 	}
+	if pooled := os.Getenv("CLEANROOM_TEST_POOL"); pooled != "" && o.Executor == "custom" && !strings.Contains(o.Config, "[pool]") {
+		o.Config += "\n[pool]\nsize = " + pooled + "\n"
+	}
 	before, err := r.Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +124,7 @@ func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
 	}
 	s := &site{t: t, bin: cmp.Or(o.Bin, binDir), rig: r, runner: w, before: before, luck: chance(t)}
 	t.Cleanup(func() {
+		s.drain()
 		s.clean()
 		if err := w.Stop(); err != nil {
 			t.Error(err)
@@ -130,6 +135,36 @@ func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
 		}
 	})
 	return s
+}
+
+// drain throws away the rooms that wait for jobs, and who makes some.
+func (s *site) drain() {
+	s.t.Helper()
+	books := filepath.Join(s.runner.StateDir(), "pool")
+	if _, err := os.Stat(books); err != nil {
+		return
+	}
+	config := s.runner.CleanroomConfig()
+	text, err := os.ReadFile(config)
+	if err == nil { // no cleanup that is still on its way may have rooms made
+		err = os.WriteFile(config, regexp.MustCompile(`(?m)^size = [0-9]+$`).ReplaceAll(text, []byte("size = 0")), 0o600)
+	}
+	for end := time.Now().Add(30 * time.Second); err == nil; time.Sleep(50 * time.Millisecond) {
+		c := exec.Command(filepath.Join(s.bin, "cleanroom"), "--config", config, "pool", "drain")
+		if out, bad := c.CombinedOutput(); bad != nil {
+			err = fmt.Errorf("%w: %s", bad, out)
+		}
+		making, _ := filepath.Glob(filepath.Join(books, "making", "*"))
+		if ready, _ := filepath.Glob(filepath.Join(books, "ready", "*")); err == nil && len(making)+len(ready) == 0 || time.Now().After(end) {
+			break
+		}
+	}
+	if err == nil {
+		err = os.RemoveAll(books)
+	}
+	if err != nil {
+		s.t.Error(err)
+	}
 }
 
 // clean fails the test for everything that was not there before.

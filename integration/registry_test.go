@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,10 +101,12 @@ func pulling(t *testing.T, more string) (config, log string) {
 // inspected is all that the engine shows of a running job.
 func inspected(t *testing.T, id int64, image string) string {
 	t.Helper()
-	filter := "label=cleanroom.job=" + strconv.FormatInt(id, 10)
-	containers := strings.Fields(command(t, "docker", "ps", "--all", "--quiet", "--filter", filter))
-	volumes := strings.Fields(command(t, "docker", "volume", "ls", "--quiet", "--filter", filter))
-	networks := strings.Fields(command(t, "docker", "network", "ls", "--quiet", "--filter", filter))
+	find := func(list ...string) []string {
+		found, err := theRig.Find(t.Context(), id, list...)
+		must(t, err)
+		return found
+	}
+	containers, volumes, networks := find("ps", "--all"), find("volume", "ls"), find("network", "ls")
 	if len(containers) != 2 || len(volumes) < 3 { // a room without services may have no network of the engine's
 		t.Fatalf("the room has %d containers, %d volumes", len(containers), len(volumes))
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -26,12 +25,11 @@ func TestInspectShowsNoVariable(t *testing.T) {
 		Services:  []gitlab.Image{{Name: "cleanroom/postgres", Alias: "db", Variables: []gitlab.Variable{{Key: "POSTGRES_DB", Value: "items"}}}},
 		Script:    []string{"echo the value has ${#SHOWN_NOWHERE} bytes", looked.line()}})
 	s.until(id, "the value has 20 bytes")
-	out, err := exec.Command("docker", "ps", "--all", "--quiet", "--filter", "label=cleanroom.job="+strconv.FormatInt(id, 10)).Output()
-	ids := strings.Fields(string(out))
+	ids, err := s.rig.Find(t.Context(), id, "ps", "--all")
 	if err != nil || len(ids) != 3 {
 		t.Fatalf("%d containers, want helper, job and service: %v", len(ids), err)
 	}
-	out, err = exec.Command("docker", append([]string{"inspect"}, ids...)...).Output()
+	out, err := exec.Command("docker", append([]string{"inspect"}, ids...)...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,11 +127,11 @@ func TestJobIsKilledBetweenPrepareAndRun(t *testing.T) {
 	s := install(t, rig.RunnerOptions{})
 	id := s.submit(gitlab.JobSpec{Project: project, Script: []string{"echo never"}, Hooks: []gitlab.Hook{{Name: "pre_get_sources_script", Script: []string{"echo prepared", "sleep 120"}}}})
 	s.until(id, "prepared")
-	out, err := exec.Command("docker", "ps", "--quiet", "--filter", "label=cleanroom.job="+strconv.FormatInt(id, 10)).Output()
-	if err != nil || len(bytes.Fields(out)) != 2 {
-		t.Fatalf("%s %v", out, err)
+	found, err := s.rig.Find(t.Context(), id, "ps")
+	if err != nil || len(found) != 2 {
+		t.Fatalf("%q %v", found, err)
 	}
-	if out, err := exec.Command("docker", append([]string{"rm", "--force", "--volumes"}, strings.Fields(string(out))...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("docker", append([]string{"rm", "--force", "--volumes"}, found...)...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v", out, err)
 	}
 	r := s.wait(id)

@@ -13,6 +13,7 @@ import (
 	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor"
 	"cleanroom/executor/plain"
+	"cleanroom/executor/pool"
 	"cleanroom/sandbox"
 )
 
@@ -31,7 +32,7 @@ func roomShow(g *globals) *cobra.Command {
 			}
 			rooms, err := executor.EndedRooms(cfg.DataDir, func(room string) bool {
 				id, ok := stages.JobOf(room)
-				return room == args[0] || ok && strconv.FormatInt(id, 10) == args[0]
+				return room == args[0] || ok && strconv.FormatInt(id, 10) == args[0] || pool.Named(room) // whose that was its endings say
 			})
 			if err != nil {
 				return err
@@ -42,7 +43,11 @@ func roomShow(g *globals) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				all = append(all, endings...)
+				for _, e := range endings {
+					if room == args[0] || !pool.Named(room) || strconv.FormatInt(e.Job, 10) == args[0] {
+						all = append(all, e)
+					}
+				}
 			}
 			if len(all) == 0 {
 				return fmt.Errorf("%w: nothing is known of the end of %q: name a job's number or a room; `cleanroom room list` shows what is there now", sandbox.ErrNoRoom, args[0])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -148,19 +149,51 @@ func lines(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == '\n' })
 }
 
-// LeftOf counts containers, volumes and networks that still carry a job's
-// label, as "0 0 0".
+// roomLine is how prepare names the room of the pool's that a job has: no label
+// tells whose it is.
+var roomLine = regexp.MustCompile(`Room (cr-pool-[0-9a-f]+), profile`)
+
+// PoolRooms are the rooms of the pool's that a job had.
+func (r *Rig) PoolRooms(ctx context.Context, job int64) (rooms []string, err error) {
+	st, err := r.Job(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range roomLine.FindAllStringSubmatch(Text(st.Trace), -1) {
+		rooms = append(rooms, m[1])
+	}
+	return rooms, nil
+}
+
+// Find is what one of docker's commands that list finds of a job.
+func (r *Rig) Find(ctx context.Context, job int64, list ...string) (found []string, err error) {
+	rooms, err := r.PoolRooms(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	filters := []string{fmt.Sprintf("label=cleanroom.job=%d", job)}
+	for _, room := range rooms {
+		filters = append(filters, "label=cleanroom.room="+room)
+	}
+	for _, filter := range filters {
+		out, err := docker(ctx, append(list, "--quiet", "--filter", filter)...)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, lines(out)...)
+	}
+	return found, nil
+}
+
+// LeftOf counts the containers, volumes and networks of a job, as "0 0 0".
 func (r *Rig) LeftOf(ctx context.Context, job int64) (string, error) {
-	filter := fmt.Sprintf("label=cleanroom.job=%d", job)
 	var counts []string
-	for _, args := range [][]string{
-		{"ps", "--all", "--quiet", "--filter", filter}, {"volume", "ls", "--quiet", "--filter", filter}, {"network", "ls", "--quiet", "--filter", filter},
-	} {
-		out, err := docker(ctx, args...)
+	for _, list := range [][]string{{"ps", "--all"}, {"volume", "ls"}, {"network", "ls"}} {
+		found, err := r.Find(ctx, job, list...)
 		if err != nil {
 			return "", err
 		}
-		counts = append(counts, fmt.Sprint(len(lines(out))))
+		counts = append(counts, fmt.Sprint(len(found)))
 	}
 	return strings.Join(counts, " "), nil
 }

@@ -55,6 +55,9 @@ func (p *page) job(r *record.Record, j *record.Job) {
 	if j.Profile != "" {
 		room += ", profile " + show(j.Profile)
 	}
+	if j.Pooled != nil {
+		room += ", made ahead at " + stamp(*j.Pooled)
+	}
 	p.line("room", room)
 	if !j.Began.IsZero() {
 		p.line("began", stamp(j.Began))
