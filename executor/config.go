@@ -12,9 +12,9 @@ import (
 	"cleanroom/sandbox/fault"
 )
 
-// ConfigStage names the room, which may be one that waits in the pool, makes its key, and tells the runner both and
-// where the builds are. The key stays in the runner's memory: it comes back
-// to us in the environment of each later call.
+// ConfigStage names the room, which may be one that waits in the pool, makes its
+// key, and tells the runner both and where the builds are. The key stays in the
+// runner's memory: it comes back to us in the environment of each later call.
 func (x *Executor) ConfigStage() error {
 	job, err := x.Call.Job()
 	if err != nil {
