@@ -138,9 +138,9 @@ func TestUnreadable(t *testing.T) {
 	sample(t)(func(_ int64, text []byte) error { good = append(good, text); return nil })
 	for name, bad := range map[string]string{
 		"torn":    string(good[1][:len(good[1])/2]),
-		"newer":   strings.Replace(string(good[1]), `"version":1}`, `"version":2}`, 1),
-		"no kind": `{"at":"2026-11-26T23:10:04Z","kind":"what","version":1}`,
-		"no body": `{"at":"2026-11-26T23:10:04Z","kind":"job","version":1}`,
+		"newer":   strings.Replace(string(good[1]), `"version":2}`, `"version":3}`, 1),
+		"no kind": `{"at":"2026-11-26T23:10:04Z","kind":"what","version":2}`,
+		"no body": `{"at":"2026-11-26T23:10:04Z","kind":"job","version":2}`,
 		"empty":   "",
 	} {
 		var got found

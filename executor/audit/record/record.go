@@ -12,7 +12,7 @@ import "time"
 
 // Version of the schema. A field that is added, or means something else, makes
 // a new one.
-const Version = 1
+const Version = 2
 
 // Kind is what a record is about. The body of each has its name.
 type Kind string

@@ -90,8 +90,11 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%s: several lines: %v", name, err)
 		}
 	}
-	if _, err := Decode([]byte(edit(`"version":1`, `"version":2`))); !errors.Is(err, ErrVersion) {
+	if _, err := Decode([]byte(edit(`"version":2`, `"version":3`))); !errors.Is(err, ErrVersion) {
 		t.Errorf("a version to come: %v", err)
+	}
+	if _, err := Decode([]byte(edit(`"version":2`, `"version":1`))); err != nil {
+		t.Errorf("an earlier version: %v", err)
 	}
 }
 
