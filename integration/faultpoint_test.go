@@ -119,7 +119,6 @@ func TestFailingAtSomePoints(t *testing.T) { atPoints(t, "error", 14) }
 
 func atPoints(t *testing.T, how string, most int) {
 	s := installFaulty(t, rig.RunnerOptions{Config: faultConfig, Concurrent: 3})
-	type task struct{ command, point string }
 	var tasks []task
 	for _, command := range []string{"config", "prepare", "run", "cleanup"} { // what others reach is tested beside them
 		for _, point := range fault.Points[command] {
@@ -131,9 +130,15 @@ func atPoints(t *testing.T, how string, most int) {
 	tasks = tasks[:min(len(tasks), most)]
 	queue := make(chan func(), len(tasks))
 	for _, one := range tasks {
-		nth := 1 + s.luck.IntN(3) // helper, job and service
+		at := fall{task: one, how: how, nth: 1 + s.luck.IntN(2)} // helper, job
+		if strings.HasPrefix(one.point, "room.network") || s.luck.IntN(4) == 0 {
+			at.served, at.nth = true, 1+s.luck.IntN(3) // and service
+		}
+		if one.point == "room.container.plugged" { // only without services are containers connected by us
+			at.served, at.nth = false, min(at.nth, 2)
+		}
 		queue <- func() {
-			t.Run(one.point, func(t *testing.T) { s.in(t).falls(one.command, one.point, how, nth) })
+			t.Run(one.point, func(t *testing.T) { s.in(t).falls(at) })
 		}
 	}
 	close(queue)
@@ -160,16 +165,28 @@ func (s *site) in(t *testing.T) *site {
 	return &one
 }
 
+// task is a point, and the command that reaches it.
+type task struct{ command, point string }
+
+// fall is what is to happen at a point, the nth time, in a job with a service or
+// without: that takes half as long.
+type fall struct {
+	task
+	how    string
+	nth    int
+	served bool
+}
+
 // falls has one job's driver fall, and looks at what becomes of the room.
-func (s *site) falls(command, point, how string, nth int) {
-	p, g := newTrap(s), newGate(s.t)
+func (s *site) falls(at fall) {
+	p, g, command, point := newTrap(s), newGate(s.t), at.command, at.point
 	job := p.job(g)
-	if point == "room.container.plugged" { // only without services are containers connected by us
-		job.Services, nth = nil, min(nth, 2)
+	if !at.served {
+		job.Services = nil
 	}
-	what := point + "=" + how
+	what := point + "=" + at.how
 	if strings.HasPrefix(point, "room.container.") {
-		what += "@" + strconv.Itoa(nth)
+		what += "@" + strconv.Itoa(at.nth)
 	}
 	if command != "cleanup" {
 		p.set(what)

@@ -111,7 +111,7 @@ func installOn(t *testing.T, r *rig.Rig, o rig.RunnerOptions) *site {
 	if !strings.Contains(o.Config, "[images]") {
 		o.Config += images
 	}
-	if pooled := os.Getenv("CLEANROOM_TEST_POOL"); pooled != "" && o.Executor == "custom" && !strings.Contains(o.Config, "[pool]") {
+	if pooled := os.Getenv("TEST_POOL"); pooled != "" && o.Executor == "custom" && !strings.Contains(o.Config, "[pool]") {
 		o.Config += "\n[pool]\nsize = " + pooled + "\n"
 	}
 	before, err := r.Look(t.Context())
