@@ -27,8 +27,8 @@ func auditReport(open openAuditLog) *cobra.Command {
 			"guard, unfinished wipes, changes and key events of a period (default: the whole log). Of what is too much for\n" +
 			"a file, the report has the newest, and counts the rest.\n" + periodHelp + "\n\n" +
 			"The log is verified as `cleanroom audit verify` does it, and the report says against what. " + againstHelp + "\n\n" +
-			"Exit code 1: the log is not genuine; 2: no report was made, or some of the job logs could not be read or none\n" +
-			"holds a checkpoint. The report says so, too.",
+			"Exit code 1: the log is not genuine; 2: no report was made, or not all could be looked at, as `cleanroom audit\n" +
+			"verify --help` has it. The report says so, too.",
 		Example: "  cleanroom audit report --from 2026-01-01 --to 2026-01-31 --out january.html\n" +
 			"  cleanroom audit report --from 7d > week.html\n" +
 			"  cleanroom audit report --key \"$(cat runner-7.key)\" --job-logs ./logs --out all.html",

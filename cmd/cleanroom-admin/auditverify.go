@@ -171,7 +171,8 @@ func auditVerify(g *globals) *cobra.Command {
 			"--dir verifies a copy of a log (data_dir/audit/log), on a machine that has no configuration.\n\n" +
 			"Exit code 0: all that was asked for was looked at, and is genuine; 1: something is wrong, and each thing that is\n" +
 			"wrong is named; 2: it cannot be told, or not of all: the log or its proof could not be read, or nothing wrong was\n" +
-			"found, but some of the job logs could not be read or none holds a checkpoint.",
+			"found, but some of the job logs could not be read, none holds a checkpoint, or one holds a checkpoint of another key\n" +
+			"and nothing shows whether prepare or a job printed it; or records are of a newer cleanroom.",
 		Example: "  cleanroom audit verify --key \"$(cat runner-7.key)\"\n" +
 			"  cleanroom audit verify --job-logs ./logs\n" +
 			"  cleanroom audit verify --gitlab https://gitlab.example.com --token-file /root/gitlab-token --runner 7\n" +

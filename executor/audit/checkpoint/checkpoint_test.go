@@ -236,3 +236,25 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a job's author has the runner say before prepare, no block of his is
+// prepare's.
+func FuzzBy(f *testing.F) {
+	signer, _ := keys(f, 1)
+	block := sign(f, signer, 5).Block()
+	f.Add("x\nPreparing the \"custom\" executor\nUsing Custom executor with driver cleanroom 1...\nsection_start:1:cleanroom_audit[collapsed=true]\rAudit log: 5 records\n" + block)
+	f.Add("\x1b]\nUsing Custom executor with driver cleanroom 1...\n2026-01-02T03:04:05.000000Z 00O+section_start:1:cleanroom_audit[collapsed=true]\rAudit log: 5 records\n" + block)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, log := range []string{"\x1b[0;33mWARNING: FF_A: could not parse feature flag, expected bool, got " + text, "\x1b[0KResolving secret \"" + text, "Preparing the \"docker\" executor\n" + text} {
+			found, _, err := checkpoint.Scan(strings.NewReader("Running with gitlab-runner 19.4.0 (fc1f1862)\n" + log))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, one := range found {
+				if one.By == checkpoint.Prepare {
+					t.Errorf("%q", log)
+				}
+			}
+		}
+	})
+}

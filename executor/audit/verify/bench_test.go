@@ -15,9 +15,12 @@ import (
 	"cleanroom/executor/audit/log"
 	"cleanroom/executor/audit/proof"
 	audit "cleanroom/executor/audit/record"
+	"cleanroom/executor/audit/record/schema"
 	"cleanroom/executor/audit/report"
 	"cleanroom/executor/audit/verify"
 )
+
+func init() { audit.Check = schema.Check }
 
 // million is how many records the benchmarked log has, of jobs with three
 // secrets, one every two seconds.
