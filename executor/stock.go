@@ -254,14 +254,18 @@ func ofPool(room string, err error) error {
 	return nil
 }
 
-// Drain throws away all rooms that wait.
+// Drain throws away all rooms that wait; while it does nobody makes any.
 func (s *Stocker) Drain(ctx context.Context) error {
+	lock, err := s.books().Lock(ctx, true)
+	if err != nil {
+		return err
+	}
 	all, err := s.books().Ready()
 	failed := []error{err}
 	for _, e := range all {
 		failed = append(failed, s.expire(ctx, e, "an admin said so"))
 	}
-	return oneLine(append(failed, s.Sweep(ctx)))
+	return oneLine(append(failed, s.Sweep(ctx), lock.Unlock()))
 }
 
 // Ready are the rooms that wait, oldest first.

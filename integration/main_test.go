@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,22 +150,30 @@ func (s *site) drain() {
 	if err == nil { // no cleanup that is still on its way may have rooms made
 		err = os.WriteFile(config, regexp.MustCompile(`(?m)^size = [0-9]+$`).ReplaceAll(text, []byte("size = 0")), 0o600)
 	}
-	for end := time.Now().Add(30 * time.Second); err == nil; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); called(config) && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err == nil {
 		c := exec.Command(filepath.Join(s.bin, "cleanroom"), "--config", config, "pool", "drain")
 		if out, bad := c.CombinedOutput(); bad != nil {
 			err = fmt.Errorf("%w: %s", bad, out)
 		}
-		making, _ := filepath.Glob(filepath.Join(books, "making", "*"))
-		if ready, _ := filepath.Glob(filepath.Join(books, "ready", "*")); err == nil && len(making)+len(ready) == 0 || time.Now().After(end) {
-			break
-		}
 	}
-	if err == nil {
+	if ready, _ := filepath.Glob(filepath.Join(books, "*", "*.cr-pool-*")); err == nil && len(ready) == 0 {
 		err = os.RemoveAll(books)
 	}
 	if err != nil {
 		s.t.Error(err)
 	}
+}
+
+// called tells whether a process runs that was called with an argument.
+func called(with string) bool {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	return slices.ContainsFunc(all, func(file string) bool {
+		argv, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(argv), "\x00"+with+"\x00")
+	})
 }
 
 // clean fails the test for everything that was not there before.
