@@ -117,8 +117,11 @@ func TestKilledAtEachPoint(t *testing.T) { atPoints(t, "kill", 1000) }
 // TestFailingAtSomePoints: nor does a step that fails leave anything.
 func TestFailingAtSomePoints(t *testing.T) { atPoints(t, "error", 14) }
 
+// atOnce is how many jobs fall beside each other: they wait more than they work.
+const atOnce = 6
+
 func atPoints(t *testing.T, how string, most int) {
-	s := installFaulty(t, rig.RunnerOptions{Config: faultConfig, Concurrent: 3})
+	s := installFaulty(t, rig.RunnerOptions{Config: faultConfig, Concurrent: atOnce})
 	var tasks []task
 	for _, command := range []string{"config", "prepare", "run", "cleanup"} { // what others reach is tested beside them
 		for _, point := range fault.Points[command] {
@@ -143,7 +146,7 @@ func atPoints(t *testing.T, how string, most int) {
 	}
 	close(queue)
 	var work sync.WaitGroup
-	for range 3 { // beside each other: no reap touches another's job
+	for range atOnce { // beside each other: no reap touches another's job
 		work.Go(func() {
 			for one := range queue {
 				one()
