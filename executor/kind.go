@@ -41,6 +41,9 @@ func (x *Executor) kind(job *contract.Job) (k pool.Kind, ok bool) {
 	}
 	k.User, k.Platform = string(image.ExecutorOpts.Docker.User), image.ExecutorOpts.Docker.Platform
 	k.Helper, k.Cache = x.helperImage(), len(job.Cache) > 0
+	if text := k.Image + " " + k.User + " " + k.Platform; unmasked(x.Call, text) != text { // it would stand in a file
+		return k, false
+	}
 	return k, k.Image != ""
 }
 

@@ -25,6 +25,9 @@ func TestKind(t *testing.T) {
 		{"harder", func(j *job) { j.variables[ProfileVariable] = "strict" }, strict, true},
 		{"softer", func(j *job) { j.variables[ProfileVariable] = "compatible" }, pool.Kind{}, false},
 		{"no profile", func(j *job) { j.variables[ProfileVariable] = "../.." }, pool.Kind{}, false},
+		{"what is masked", func(j *job) {
+			j.response["variables"] = append(j.response["variables"].([]any), map[string]any{"key": "HIDDEN", "value": "alpine:3", "masked": true})
+		}, pool.Kind{}, false},
 		{"a service", func(j *job) { j.response["services"] = []any{map[string]any{"name": "postgres:16"}} }, pool.Kind{}, false},
 		{"a secret as a file", func(j *job) {
 			j.variables[SecretsVariable] = "KEY"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -16,6 +17,7 @@ import (
 
 	"cleanroom/executor"
 	"cleanroom/executor/plain"
+	"cleanroom/executor/pool"
 	"cleanroom/executor/secret"
 	"cleanroom/sandbox"
 )
@@ -147,14 +149,16 @@ func plainJSON(out io.Writer, v any) error {
 	return err
 }
 
-// withJournals adds rooms that are gone from the engine and still have leases.
+// withJournals adds rooms that are gone from the engine and still have leases,
+// and says whose those are that were made ahead: their labels do not.
 func withJournals(dataDir string, rooms []sandbox.RoomInfo) ([]sandbox.RoomInfo, error) {
 	names, err := secret.Rooms(dataDir)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		if slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == name }) {
+		at := slices.IndexFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == name })
+		if at >= 0 && !pool.Named(name) {
 			continue
 		}
 		head, err := secret.Peek(dataDir, name)
@@ -164,8 +168,13 @@ func withJournals(dataDir string, rooms []sandbox.RoomInfo) ([]sandbox.RoomInfo,
 		if err != nil {
 			return nil, err
 		}
-		rooms = append(rooms, sandbox.RoomInfo{Name: name, Created: head.Began, Deadline: head.Deadline,
-			Labels: map[string]string{"cleanroom.job": strconv.FormatInt(head.Job, 10), "cleanroom.project": head.Project}})
+		room := sandbox.RoomInfo{Name: name, Created: head.Began, Deadline: head.Deadline, Labels: map[string]string{}}
+		if at >= 0 {
+			maps.Copy(room.Labels, rooms[at].Labels)
+			rooms = slices.Delete(rooms, at, at+1)
+		}
+		room.Labels["cleanroom.job"], room.Labels["cleanroom.project"] = strconv.FormatInt(head.Job, 10), head.Project
+		rooms = append(rooms, room)
 	}
 	return rooms, nil
 }
