@@ -38,6 +38,7 @@ entrypoint_timeout = "20s"
 `})
 	true_ := []string{"echo the script ran"}
 	service := func(i gitlab.Image) []gitlab.Image { return []gitlab.Image{i} }
+	b := newBox(t)
 	for name, c := range map[string]struct {
 		job  gitlab.JobSpec
 		says []string
@@ -56,6 +57,9 @@ entrypoint_timeout = "20s"
 		"bad port": {gitlab.JobSpec{Services: service(gitlab.Image{Name: "cleanroom/service-silent",
 			Variables: []gitlab.Variable{{Key: "HEALTHCHECK_TCP_PORT", Value: "many"}}})}, []string{"HEALTHCHECK_TCP_PORT"}},
 	} {
+		if !b.open(name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			s := *s
 			s.t = t

@@ -11,7 +11,11 @@ import (
 )
 
 func TestSamplePipeline(t *testing.T) {
-	for _, profile := range []string{"compatible", "hardened", "strict"} {
+	b := newBox(t)
+	for _, profile := range shuffled(chance(t), []string{"compatible", "hardened", "strict"}) {
+		if !b.open(profile) {
+			continue
+		}
 		t.Run(profile, func(t *testing.T) {
 			s := install(t, rig.RunnerOptions{Concurrent: 2, Config: "profile = \"" + profile + "\"\n" + images + "[cache]\nenabled = true\n"})
 			id, err := theRig.Pipeline(t.Context(), project, "main")

@@ -20,7 +20,11 @@ import (
 // beside the runner's own. One does it, and none says that anything is wrong.
 func TestManyEndOneRoom(t *testing.T) {
 	s := installFaulty(t, rig.RunnerOptions{Config: faultConfig})
-	for round, at := range []string{"cleanup.begun", "end.begun", "end.over.noted", "wipe.found", "wipe.containers.gone", "end.note.gone"} {
+	b := newBox(t)
+	for round, at := range shuffled(s.luck, []string{"cleanup.begun", "end.begun", "end.over.noted", "wipe.found", "wipe.containers.gone", "end.note.gone"}) {
+		if !b.open(at) {
+			continue
+		}
 		t.Run(at, func(t *testing.T) {
 			s := s.in(t)
 			p, g := newTrap(s), newGate(t)

@@ -263,8 +263,11 @@ func TestReapAfterAFailedCleanup(t *testing.T) {
 // is taken back.
 func TestPrepareIsKilledAnywhere(t *testing.T) {
 	v := withVault(t, time.Hour, "")
-	all := 0
-	for range 4 {
+	b, all := newBox(t), 0
+	for round := range 4 {
+		if !b.open(fmt.Sprint("round ", round)) {
+			continue
+		}
 		id := v.submit(v.spec(connect))
 		killed := v.killAnywhere(id, "prepare", 2)
 		r := v.wait(id)
@@ -281,8 +284,11 @@ func TestPrepareIsKilledAnywhere(t *testing.T) {
 // before that only the runner's end, or the deadline, says that the job is over.
 func TestCleanupIsKilledAnywhere(t *testing.T) {
 	v := withVault(t, time.Hour, "")
-	all := 0
-	for range 4 {
+	b, all := newBox(t), 0
+	for round := range 4 {
+		if !b.open(fmt.Sprint("round ", round)) {
+			continue
+		}
 		id := v.submit(v.spec(connect))
 		killed := v.killAnywhere(id, "cleanup", 1)
 		r := v.wait(id)
