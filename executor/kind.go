@@ -61,11 +61,14 @@ func (x *Executor) asksForFiles() bool {
 }
 
 // keyOf is the same for rooms that are made alike: of one kind, by one version of
-// us, by one configuration and its rules. It is quick to compute, and no hash of
-// what the configuration holds: id is the pool's own.
+// us, by one configuration and its rules. It is quick to compute, and other in
+// each pool, whose id it needs. What may hold a password makes no room, and is
+// left out.
 func keyOf(c config.Config, version, id string, k pool.Kind) (string, error) {
+	policy, rules := c.Policy, ""
+	c = withoutPasswords(c)
+	c.Policy = policy
 	c.Pool, c.Log, c.Metrics, c.Audit, c.Cache = config.Pool{}, config.Log{}, config.Metrics{}, config.Audit{}, config.Cache{}
-	rules := ""
 	if c.Policy.File != "" {
 		if info, err := os.Stat(c.Policy.File); err == nil {
 			rules = fmt.Sprint(info.Size(), info.ModTime().UnixNano())

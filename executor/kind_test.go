@@ -76,6 +76,7 @@ func TestKeyOf(t *testing.T) {
 	limits, pooled, other := base, base, kind
 	limits.Limits.Pids++
 	pooled.Pool.Size, pooled.Log.Level = 5, "debug" // neither makes a room
+	pooled.Images.AuthConfig = "a password"         // nor does what may be one, of which nothing is to be hashed
 	other.User = "1000"
 	if key(pooled, "1", "id", kind) != first {
 		t.Error("what makes no room changes the key")

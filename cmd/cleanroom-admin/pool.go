@@ -7,11 +7,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"cleanroom/cmd/internal/stages"
 	"cleanroom/executor"
 	"cleanroom/executor/plain"
 )
@@ -24,19 +22,11 @@ func poolCommand(g *globals) *cobra.Command {
 
 // stocker is opened with the engine, which done closes.
 func (g *globals) stocker(c *cobra.Command) (s *executor.Stocker, done func(), err error) {
-	cfg, err := g.load()
+	cfg, entry, engine, err := g.hands(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	log, err := stages.DriverLog(cfg.Log, c.Name())
-	if err != nil {
-		return nil, nil, err
-	}
-	engine, err := stages.OpenEngine(cfg, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	s = &executor.Stocker{Config: cfg, Engine: engine, Log: logrus.NewEntry(log), Out: c.OutOrStdout(), Version: version}
+	s = &executor.Stocker{Config: cfg, Engine: engine, Log: entry, Out: c.OutOrStdout(), Version: version}
 	return s, func() { engine.Close() }, nil
 }
 

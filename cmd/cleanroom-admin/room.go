@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cleanroom/cmd/internal/stages"
+	"cleanroom/config"
 	"cleanroom/executor"
 	"cleanroom/sandbox"
 	"cleanroom/sandbox/docker"
@@ -62,21 +63,26 @@ func roomWipe(g *globals) *cobra.Command {
 	}
 }
 
-// reaper ends rooms for an admin; its log is this command's stderr.
-func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err error) {
-	cfg, err := g.load()
-	if err != nil {
-		return nil, nil, err
+// hands are what a command needs that makes or ends rooms; the engine is the
+// caller's to close, the log is the command's stderr.
+func (g *globals) hands(c *cobra.Command) (cfg config.Config, entry *logrus.Entry, engine *docker.Engine, err error) {
+	if cfg, err = g.load(); err != nil {
+		return cfg, nil, nil, err
 	}
 	log, err := stages.DriverLog(cfg.Log, c.Name())
 	if err != nil {
-		return nil, nil, err
+		return cfg, nil, nil, err
 	}
-	engine, err := stages.OpenEngine(cfg, nil)
+	engine, err = stages.OpenEngine(cfg, nil)
+	return cfg, logrus.NewEntry(log), engine, err
+}
+
+// reaper ends rooms for an admin.
+func (g *globals) reaper(c *cobra.Command) (r *executor.Reaper, done func(), err error) {
+	cfg, entry, engine, err := g.hands(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	entry := logrus.NewEntry(log)
 	audit, err := g.books(cfg, entry)
 	if err != nil {
 		entry.WithError(err).Error("audit: rooms are ended all the same, and stay on the books")

@@ -225,9 +225,6 @@ func (p Pool) Abandoned() error {
 // Gone are rooms to be wiped, by whoever comes.
 func (p Pool) Gone() ([]string, error) { return p.rooms(gone) }
 
-// Making are rooms that are being made, or were.
-func (p Pool) Making() ([]string, error) { return p.rooms(making) }
-
 // Taken are rooms that jobs have.
 func (p Pool) Taken() ([]string, error) { return p.rooms(taken) }
 
