@@ -9,7 +9,7 @@ import "time"
 // start from Default, or Load a file.
 //
 // Keys are the lower-case names in the mapstructure tags; a name that matters
-// (an alias, a host) is always a value, because viper folds keys.
+// (an alias, a host) is always a value, never a key.
 type Config struct {
 	// StateDir holds what a room needs between two commands. It should be
 	// on tmpfs, so that nothing of a job reaches a disk.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// fill puts defaults where a table of a list leaves a key out: viper knows
+// fill puts defaults where a table of a list leaves a key out: mapstructure knows
 // no defaults inside lists.
 func (c *Config) fill() {
 	for i := range c.Identity.Issuers {

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-viper/mapstructure/v2"
 	"github.com/pelletier/go-toml/v2"
-	"github.com/spf13/viper"
 )
 
 // ErrConfig is a configuration that cannot be used. Every error is one line
@@ -89,7 +89,7 @@ func Parse(text []byte, environ []string) (Config, error) {
 }
 
 func parse(text []byte, environ []string) (Config, error) {
-	var tree map[string]any
+	tree := map[string]any{}
 	if err := toml.Unmarshal(text, &tree); err != nil {
 		var where *toml.DecodeError
 		if errors.As(err, &where) {
@@ -103,18 +103,11 @@ func parse(text []byte, environ []string) (Config, error) {
 		return Config{}, err
 	}
 
-	v := viper.New()
-	for _, k := range known {
-		v.SetDefault(k.name, k.value.Interface())
-	}
-	if err := v.MergeConfigMap(tree); err != nil {
-		return Config{}, errors.New(oneLine(err.Error()))
-	}
-	if err := overrides(v, environ, known); err != nil {
+	if err := overrides(tree, environ, known); err != nil {
 		return Config{}, err
 	}
-	var c Config
-	if err := v.UnmarshalExact(&c); err != nil {
+	c := Default()
+	if err := decode(tree, &c); err != nil {
 		return Config{}, errors.New(oneLine(err.Error()))
 	}
 	for _, list := range []*[]string{
@@ -127,6 +120,35 @@ func parse(text []byte, environ []string) (Config, error) {
 	}
 	c.fill()
 	return c, nil
+}
+
+// decode puts what a tree has over c. (The library is the one by which viper
+// decodes; viper itself, of which no more was used, took a tenth of a start.)
+func decode(tree map[string]any, c *Config) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: c, ErrorUnused: true, ZeroFields: true, DecodeHook: mapstructure.StringToTimeDurationHookFunc(),
+	})
+	if err != nil {
+		return err
+	}
+	return d.Decode(tree)
+}
+
+// set gives a key a value.
+func set(tree map[string]any, name string, value any) {
+	for {
+		table, rest, more := strings.Cut(name, ".")
+		if !more {
+			tree[table] = value
+			return
+		}
+		sub, ok := tree[table].(map[string]any)
+		if !ok {
+			sub = map[string]any{}
+			tree[table] = sub
+		}
+		tree, name = sub, rest
+	}
 }
 
 // key is one leaf of Config, by its dotted name, with its default.
@@ -257,7 +279,7 @@ func (k key) mismatch(value any) string {
 }
 
 // overrides sets what CLEANROOM_ variables say.
-func overrides(v *viper.Viper, environ []string, known []key) error {
+func overrides(tree map[string]any, environ []string, known []key) error {
 	for _, line := range environ {
 		name, text, _ := strings.Cut(line, "=")
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(reserved, name) {
@@ -281,7 +303,7 @@ func overrides(v *viper.Viper, environ []string, known []key) error {
 		if err != nil {
 			return fmt.Errorf("%s: %s must be %s", name, shown(k.name, text), strings.ReplaceAll(err.Error(), ", in quotes", ""))
 		}
-		v.Set(k.name, value)
+		set(tree, k.name, value)
 	}
 	return nil
 }

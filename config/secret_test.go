@@ -60,7 +60,7 @@ func TestSecretDefaults(t *testing.T) {
 	}
 }
 
-// Names are values: viper would make them lower-case.
+// Names are values: not to be folded.
 func TestBadTables(t *testing.T) {
 	for text, want := range map[string]string{
 		"[secret]\nname = \"x\"":                 "secret must be a list of tables, written [[secret]]",

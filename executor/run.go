@@ -81,6 +81,7 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
 		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files, Store: store, Before: before, After: after,
 		Script: f, Output: x.Out, Mask: hiding.mask, Grace: x.Config.Room.StageGrace,
+		Last: stage == contract.StageCleanupFileVariables,
 	})
 	if err != nil {
 		return err

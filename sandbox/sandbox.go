@@ -209,6 +209,9 @@ type Stage struct {
 	// as it is.
 	Before, After func(ctx context.Context, c Inside) error
 	Grace         time.Duration
+	// Last is a stage of the helper after which the room is wiped: nothing else
+	// of the room is needed, and may end while it runs.
+	Last bool
 }
 
 // Result is how a stage ended.

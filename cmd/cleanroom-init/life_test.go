@@ -113,6 +113,22 @@ func TestSignalsToInit(t *testing.T) {
 	}
 }
 
+// TestDriverNeedsInitNoMore: it ends, and takes its socket along.
+func TestDriverNeedsInitNoMore(t *testing.T) {
+	r, c := helper(t)
+	want(t, stage(t, c, "echo fine"), 0, "fine\n")
+	if err := c.End(); err != nil {
+		t.Fatal(err)
+	}
+	<-r.done
+	if code := r.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Error(code)
+	}
+	if _, err := os.Lstat(r.sock); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}
+
 func (r *room) script(name, text string) string {
 	r.t.Helper()
 	path := r.dir + "/" + name

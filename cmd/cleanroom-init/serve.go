@@ -59,6 +59,9 @@ func serve() int {
 			h.terminate()
 			os.Remove(socketPath())
 			return exitTerminated
+		case <-h.ended:
+			os.Remove(socketPath())
+			return 0
 		case <-h.failed: // an ENTRYPOINT or service that cannot be executed
 			return exitNotFound
 		}
@@ -114,6 +117,7 @@ type host struct {
 	oom    oomScore
 	stop   chan struct{} // closed when init itself was told to end
 	failed chan struct{} // closed when Boot failed and the driver knows
+	ended  chan struct{} // told when the driver needs init no more
 
 	running sync.Mutex // held while a stage runs
 	files   *identity  // of the folder of files, once it was seen; running guards it, Boot comes before
@@ -127,7 +131,7 @@ type host struct {
 }
 
 func newHost() *host {
-	return &host{reaper: newReaper(), stop: make(chan struct{}), failed: make(chan struct{}), env: os.Environ()}
+	return &host{reaper: newReaper(), stop: make(chan struct{}), failed: make(chan struct{}), ended: make(chan struct{}, 1), env: os.Environ()}
 }
 
 // becomeReady is the step from which stages can run, with env as their
@@ -154,6 +158,14 @@ func (h *host) Hello() initproto.Hello {
 		hello.Shell, hello.ShellProblem = shell()
 	}
 	return hello
+}
+
+// End implements initproto.Handler.
+func (h *host) End() {
+	select {
+	case h.ended <- struct{}{}:
+	default:
+	}
 }
 
 // Over implements initproto.Handler: after a failed Boot the driver has read

@@ -75,7 +75,7 @@ func (e *Engine) address(ctx context.Context, room sandbox.Spec, plans []plan) e
 		}
 	}
 	if !subnet.IsValid() {
-		return fmt.Errorf("network %s has no IPv4 subnet: services need one under runtime %s", n.Name, e.learned.runtime)
+		return fmt.Errorf("network %s has no IPv4 subnet: services need one under runtime %s", n.Name, e.learned.Runtime)
 	}
 	gateway, _, _ = strings.Cut(gateway, "/")
 	next := subnet.Masked().Addr().Next()

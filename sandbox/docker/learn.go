@@ -8,11 +8,13 @@ import (
 	"strconv"
 )
 
-// learned is what the engine says of itself, asked once.
+// learned is what the engine says of itself, asked once: for the answer it
+// starts several programs.
 type learned struct {
-	id                 string // of its own, as long as its folder lives
-	runtime            string // that rooms run under
-	firstUID, firstGID uint64 // where the ids of rooms begin on its host
+	ID       string `json:"id"`                  // its own, as long as its folder lives
+	Runtime  string `json:"runtime"`             // that rooms run under
+	FirstUID uint64 `json:"first_uid,omitempty"` // where the ids of rooms begin on its host
+	FirstGID uint64 `json:"first_gid,omitempty"`
 }
 
 // learn asks the engine about itself, unless it has.
@@ -28,18 +30,25 @@ func (e *Engine) learn(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	l := &learned{id: info.ID, runtime: e.options.Runtime}
-	if l.runtime == "" {
-		l.runtime = info.DefaultRuntime
+	l := &learned{ID: info.ID, Runtime: e.options.Runtime}
+	if l.Runtime == "" {
+		l.Runtime = info.DefaultRuntime
 	}
 	// With userns-remap the engine's folder is named by where the ids begin.
 	if slices.Contains(info.SecurityOptions, "name=userns") {
-		if _, err := fmt.Sscanf(path.Base(info.DockerRootDir), "%d.%d", &l.firstUID, &l.firstGID); err != nil {
+		if _, err := fmt.Sscanf(path.Base(info.DockerRootDir), "%d.%d", &l.FirstUID, &l.FirstGID); err != nil {
 			return fmt.Errorf("engine with userns-remap: its folder %s does not tell where the ids begin", info.DockerRootDir)
 		}
 	}
 	e.learned = l
 	return nil
+}
+
+// unlearn has the engine asked again.
+func (e *Engine) unlearn() {
+	e.asking.Lock()
+	defer e.asking.Unlock()
+	e.learned = nil
 }
 
 // hostIDs is what an owner's uid and gid are outside the room: the engine
@@ -52,13 +61,13 @@ func (e *Engine) hostIDs(owner string) (uid, gid uint64, err error) {
 	if gid, err = strconv.ParseUint(g, 10, 31); err != nil {
 		return 0, 0, fmt.Errorf("owner %q: %w", owner, err)
 	}
-	return e.learned.firstUID + uid, e.learned.firstGID + gid, nil
+	return e.learned.FirstUID + uid, e.learned.FirstGID + gid, nil
 }
 
 // ownKernel tells whether the runtime brings a kernel of its own (gVisor,
 // Kata). That keeps its sockets and its loopback to itself.
 func (e *Engine) ownKernel() bool {
-	switch e.learned.runtime {
+	switch e.learned.Runtime {
 	case "", "runc", "crun", "io.containerd.runc.v2":
 		return false
 	}

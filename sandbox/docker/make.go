@@ -30,7 +30,7 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 			return err
 		}
 	} else {
-		e.recallOwners(room.Name)
+		e.recallStock(room.Name)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil) // ends the attached streams and the watching
@@ -47,6 +47,10 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 			return err
 		}
 		if end, err = e.clear(ctx, room.Name); err != nil {
+			return err
+		}
+		e.unlearn() // it may be why
+		if l, err = e.layOut(ctx, room, w); err != nil {
 			return err
 		}
 	}

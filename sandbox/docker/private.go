@@ -29,7 +29,7 @@ func (e *Engine) change(ctx context.Context, change func(ctx context.Context, r 
 	}
 	ctx, cancel := e.short(ctx)
 	defer cancel()
-	return e.book().Change(ctx, func(r *pulled.Record) error { return change(ctx, r, e.learned.id) })
+	return e.book().Change(ctx, func(r *pulled.Record) error { return change(ctx, r, e.learned.ID) })
 }
 
 // list is every image of the engine.

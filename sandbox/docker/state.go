@@ -17,12 +17,10 @@ import (
 // found is what Run needs to know of a room, kept so that a stage asks the
 // engine nothing.
 type found struct {
-	Room   string `json:"room"`
-	Helper way    `json:"helper"`
-	Job    way    `json:"job"`
-	// Owners are what the names of users stand for, by image; of a room that
-	// Stock made.
-	Owners map[string]string `json:"owners,omitempty"`
+	Room   string   `json:"room"`
+	Helper way      `json:"helper"`
+	Job    way      `json:"job"`
+	Stock  *scouted `json:"stock,omitempty"` // of a room that Stock made, until it is taken
 }
 
 // maxState bounds that file, in bytes.

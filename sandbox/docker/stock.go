@@ -80,7 +80,7 @@ func (e *Engine) Stock(ctx context.Context, room sandbox.Spec, w io.Writer) (pri
 			owners[p.picture.id+" "+p.user] = p.owner
 		}
 	}
-	return print, e.keepWays(room, found{Owners: owners}, all[0], all[1])
+	return print, e.keepWays(room, found{Stock: &scouted{Engine: *e.learned, Owners: owners}}, all[0], all[1])
 }
 
 // listens waits until init can be reached, and says nothing to it. Over an exec
@@ -109,10 +109,29 @@ func (e *Engine) Fits(ctx context.Context, room sandbox.Spec, print string) (boo
 	return now == print, err
 }
 
-// recallOwners spares a look into images that Stock has looked into.
+// scouted is what Stock found out, for whoever takes the room.
+type scouted struct {
+	Engine learned           `json:"engine"`
+	Owners map[string]string `json:"owners,omitempty"` // what the names of users stand for, by image
+}
+
+// recallStock spares questions about the engine and looks into images. Whether
+// the engine still is what it was Fits finds out.
+func (e *Engine) recallStock(room string) {
+	e.recallOwners(room)
+	if f, _ := e.remembered(room); f.Stock != nil {
+		e.asking.Lock()
+		defer e.asking.Unlock()
+		e.learned = &f.Stock.Engine
+	}
+}
+
 func (e *Engine) recallOwners(room string) {
 	f, _ := e.remembered(room)
-	for known, owner := range f.Owners {
+	if f.Stock == nil {
+		return
+	}
+	for known, owner := range f.Stock.Owners {
 		e.owners.Store(known, owner)
 	}
 }

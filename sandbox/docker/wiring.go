@@ -24,7 +24,7 @@ const byWire = "wire" // a labelNetwork
 // wires decides whether a room is connected by us. Why not, if that is news to
 // the admin, stands in the error.
 func (e *Engine) wires(ctx context.Context, room sandbox.Spec) (bool, error) {
-	remapped := e.learned.firstUID > 0 // its root enters no folder of ours, and so mounts no file from there
+	remapped := e.learned.FirstUID > 0 // its root enters no folder of ours, and so mounts no file from there
 	if !e.options.Wires.Subnet.IsValid() || !e.local || e.ownKernel() || remapped || len(room.Services) > 0 || e.stateDir(room.Name) == "" {
 		return false, nil
 	}

@@ -133,6 +133,17 @@ func (d *decoder) raw(dst []byte) {
 // Hello is what init said of itself, last at Dial or Boot.
 func (c *Client) Hello() Hello { return c.hello }
 
+// End tells an init on whose connection nothing runs that it is not needed any
+// more: it ends, and where it is PID 1 its container does. Nothing is waited for.
+func (c *Client) End() error {
+	c.op.Lock()
+	defer c.op.Unlock()
+	if err := c.write(frameEnd, nil); err != nil {
+		return lost(err)
+	}
+	return nil
+}
+
 // Close ends the connection. A stage that runs on it is ended by init.
 func (c *Client) Close() error { return c.conn.Close() }
 

@@ -26,6 +26,7 @@ const (
 	frameBytes     = 'b' // of it
 	frameKeep      = 'k' // that was all
 	frameDrop      = 'q' // nothing of it is to be
+	frameEnd       = 'z' // no stage comes any more
 )
 
 // Frames that init sends.
@@ -81,7 +82,7 @@ func toInit(t byte) int {
 		return maxNewFile
 	case frameBytes:
 		return maxData
-	case frameScriptEnd, frameCancel, frameKeep, frameDrop:
+	case frameScriptEnd, frameCancel, frameKeep, frameDrop, frameEnd:
 		return 0
 	}
 	return -1

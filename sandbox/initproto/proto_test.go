@@ -22,10 +22,12 @@ type fake struct {
 	hello Hello
 
 	written *memo // the last
+	ends    int
 }
 
 func (f *fake) Hello() Hello { h := f.hello; h.Ready = f.ready; return h }
 func (f *fake) Over()        {}
+func (f *fake) End()         { f.ends++ }
 
 func (f *fake) Boot(b Boot) error {
 	if len(b.Argv) > 0 && f.fail == nil {
@@ -281,4 +283,43 @@ func TestCorpus(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEnd: whoever needs no init any more says so, when nothing runs.
+func TestEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{ready: true}
+		s := &Server{Handler: f}
+		c, err := Dial(t.Context(), connect(t, s), testKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error)
+		go func() {
+			_, err := c.RunStage(ctx, Stage{Name: "hang", Script: strings.NewReader("x"), Output: io.Discard})
+			over <- err
+		}()
+		synctest.Wait()
+		if err := c.write(frameEnd, nil); err != nil { // End would wait for the stage
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if f.ends != 0 {
+			t.Error("ended, and a stage runs")
+		}
+		cancel()
+		if err := <-over; err != nil {
+			t.Fatal(err)
+		}
+		if err := c.End(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if f.ends != 1 {
+			t.Errorf("ended %d times", f.ends)
+		}
+		c.Close()
+		synctest.Wait()
+	})
 }

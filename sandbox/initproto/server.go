@@ -35,6 +35,8 @@ type Handler interface {
 	Create(f NewFile) (Writing, error)
 	// Probe dials addrs until one accepts. last is the last failure.
 	Probe(ctx context.Context, addrs []string) (addr string, last error)
+	// End is told that nothing is to run any more.
+	End()
 	// Over is told that a session with a proven client has ended.
 	Over()
 }

@@ -53,6 +53,10 @@ func (c *session) loop() error {
 			err = c.feed(t, p)
 		case frameMasked:
 			err = c.masked(p)
+		case frameEnd:
+			if c.retire() { // else a client that is broken: what runs goes on
+				c.srv.Handler.End()
+			}
 		case frameCancel:
 			c.mu.Lock()
 			if c.cancel != nil {
