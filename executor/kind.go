@@ -41,11 +41,15 @@ func (x *Executor) kind(job *contract.Job) (k pool.Kind, ok bool) {
 	}
 	k.User, k.Platform = string(image.ExecutorOpts.Docker.User), image.ExecutorOpts.Docker.Platform
 	k.Helper, k.Cache = x.helperImage(), len(job.Cache) > 0
-	if text := k.Image + " " + k.User + " " + k.Platform; unmasked(x.Call, text) != text { // it would stand in a file
+	// It will stand in files: nothing private, and nothing endless.
+	if text := k.Image + " " + k.User + " " + k.Platform; len(text) > maxKind || unmasked(x.Call, text) != text {
 		return k, false
 	}
 	return k, k.Image != ""
 }
+
+// maxKind bounds what a job says of its kind of room, in bytes.
+const maxKind = 2 << 10
 
 // asksForFiles tells a job that wants secrets as files: those have a mount of
 // their own.
@@ -109,7 +113,7 @@ func (x *Executor) claim(job *contract.Job) (room string) {
 	if !ok {
 		return ""
 	}
-	mine, now := pool.ClaimFor(job.ID), fault.Now()
+	mine, now := pool.ClaimFor(job.ID, x.Config.DataDir), fault.Now()
 	ok, err := p.Claim(w.Key, now.Add(-x.Config.Pool.Age), now.Add(w.Timeout+deadlineGrace), mine)
 	if err != nil {
 		x.Log.WithError(err).Warn("no room of the pool's")
@@ -130,6 +134,7 @@ func (x *Executor) moveIn(held *pool.Held, spec *sandbox.Spec) {
 		log := x.Log.WithField("made", held.Made)
 		if why != nil {
 			log.WithError(why).Info("the pool's room does not fit, another is made")
+			x.sayf("The room that was made ahead is not used: %v", why)
 			return
 		}
 		log.Info("room of the pool's")
@@ -175,5 +180,5 @@ func (x *Executor) Refills() bool {
 		return false
 	}
 	p, w, ok := x.wants(job)
-	return ok && p.Wished(w.Key) && p.Count(w.Key) < x.Config.Pool.Size
+	return ok && p.Wished(w.Key) && p.Count(w.Key, fault.Now().Add(w.Timeout+deadlineGrace)) < x.Config.Pool.Size
 }

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,8 @@ func (s *Stocker) latest() (at time.Time) {
 	return at
 }
 
-// wishes are the kinds of rooms that are to wait, the most wanted first.
+// wishes are the kinds of rooms that are to wait, the most wanted first: the
+// admin's, then those that jobs had last.
 func (s *Stocker) wishes(all bool) (found []pool.Wish, err error) {
 	p := s.books()
 	id, err := p.ID()
@@ -84,18 +86,22 @@ func (s *Stocker) wishes(all bool) (found []pool.Wish, err error) {
 	if len(s.Config.Pool.Images) > 0 && helper == "" && all {
 		return nil, errors.New("pool.images needs images.helper, as no job has told yet which runner's helper image it has: set it")
 	}
+	var wanted []pool.Wish
 	for _, image := range s.Config.Pool.Images {
 		if helper != "" {
-			known = append(known, pool.Wish{Kind: pool.Kind{Image: image, Helper: helper, Profile: s.Config.Profile}})
+			wanted = append(wanted, pool.Wish{Kind: pool.Kind{Image: image, Helper: helper, Profile: s.Config.Profile}})
 		}
 	}
-	for _, w := range known {
-		key, err := keyOf(s.Config, s.Version, id, w.Kind)
-		if err != nil {
+	for _, w := range append(wanted, known...) {
+		if w.Key, err = keyOf(s.Config, s.Version, id, w.Kind); err != nil {
 			return nil, err
 		}
-		if w.Key = key; !slices.ContainsFunc(found, func(o pool.Wish) bool { return o.Key == key }) {
+		i := slices.IndexFunc(found, func(o pool.Wish) bool { return o.Key == w.Key })
+		switch {
+		case i < 0:
 			found = append(found, w)
+		case found[i].At.IsZero(): // an admin's, of which jobs tell more
+			found[i] = w
 		}
 	}
 	return found, nil
@@ -118,16 +124,16 @@ func (s *Stocker) fill(ctx context.Context, pull bool) error {
 	left, memory := s.Config.Pool.Max, s.Config.Sizes().Pool
 	place := map[string]int{}
 	for _, w := range wishes {
-		each := w.Memory
-		if each == 0 {
-			each = assumed
-		}
+		each := cmp.Or(w.Memory, min(assumed, memory)) // one at least is made, and measured
 		n := min(s.Config.Pool.Size, left, int(memory/each))
 		place[w.Key], left, memory = n, left-n, memory-int64(n)*each
 	}
 	var failed []error
 	for _, e := range slices.Backward(ready) { // of what there is no place for the oldest goes
-		if place[e.Key]--; place[e.Key] < 0 {
+		i := slices.IndexFunc(wishes, func(w pool.Wish) bool { return w.Key == e.Key })
+		if i >= 0 && e.Until.Before(fault.Now().Add(wishes[i].Timeout+deadlineGrace)) {
+			failed = append(failed, s.expire(ctx, e, "jobs may take longer than it lasts"))
+		} else if place[e.Key]--; place[e.Key] < 0 {
 			failed = append(failed, s.expire(ctx, e, "there is no place for it"))
 		}
 	}

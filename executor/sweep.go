@@ -124,6 +124,9 @@ func (r *Reaper) unprepared(ctx context.Context, p pool.Pool, room string) error
 		return err
 	}
 	defer held.Release()
+	if data := held.Claimant.Data; data != "" && data != r.Config.DataDir {
+		return nil // its journal is where we cannot see it; its own reap ends it
+	}
 	if journal, err := secret.Find(r.Config.DataDir, room, 0); !errors.Is(err, fs.ErrNotExist) {
 		if journal != nil {
 			return journal.Keep()

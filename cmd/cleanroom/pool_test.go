@@ -20,6 +20,9 @@ import (
 type poolHost struct {
 	*host
 	number atomic.Int64 // of jobs
+	// What jobs ask for.
+	timeout int // seconds
+	user    string
 }
 
 const poolRooms = `[images]
@@ -37,7 +40,7 @@ images = ["cleanroom/busybox"]
 `
 
 func newPoolHost(t *testing.T, pool string) *poolHost {
-	h := &poolHost{host: newHost(t, "")}
+	h := &poolHost{host: newHost(t, ""), timeout: 60}
 	h.pool(pool)
 	t.Cleanup(h.nothingLeft)
 	return h
@@ -125,7 +128,8 @@ type driven struct {
 func (h *poolHost) arrive(fault, image, rest string) (*driven, error) {
 	d := &driven{h: h, id: 7100 + h.number.Add(1)}
 	response := filepath.Join(filepath.Dir(h.data), fmt.Sprint("job-", d.id))
-	text := fmt.Sprintf(`{"id": %d, "job_info": {"project_id": 3}, "runner_info": {"timeout": 60}, "image": {"name": %q}%s}`, d.id, image, rest)
+	text := fmt.Sprintf(`{"id": %d, "job_info": {"project_id": 3}, "runner_info": {"timeout": %d}, "image": {"name": %q, "executor_opts": {"docker": {"user": %q}}}%s}`,
+		d.id, h.timeout, image, h.user, rest)
 	if err := os.WriteFile(response, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (c crowd) act(role string) error {
 		}
 		return c.wipe(f.Room)
 	case "claim":
-		mine := ClaimFor(int64(os.Getpid()))
+		mine := ClaimFor(int64(os.Getpid()), "")
 		ok, err := p.Claim(crowdKey, time.Now().Add(-time.Hour), time.Now(), mine)
 		if !ok || err != nil {
 			return err

@@ -75,7 +75,8 @@ type Entry struct {
 type Claimant struct {
 	Room string         `json:"room"`
 	Job  int64          `json:"job"`
-	PID  int            `json:"pid"` // of the driver that claimed it
+	PID  int            `json:"pid"`  // of the driver that claimed it
+	Data string         `json:"data"` // its data_dir, where the job's journal will be
 	At   time.Time      `json:"at"`
 	Late contract.Clock `json:"late,omitzero"` // when its prepare must have begun
 }
@@ -85,8 +86,8 @@ type Claimant struct {
 const slow = 5 * time.Minute
 
 // ClaimFor is a claim of a job, by this process.
-func ClaimFor(job int64) *Claimant {
-	return &Claimant{Job: job, PID: os.Getpid(), At: time.Now(), Late: contract.ClockIn(slow)}
+func ClaimFor(job int64, dataDir string) *Claimant {
+	return &Claimant{Job: job, Data: dataDir, PID: os.Getpid(), At: time.Now(), Late: contract.ClockIn(slow)}
 }
 
 // Late says that a claim is too old for its prepare to come.
@@ -160,7 +161,7 @@ func (p Pool) ID() (string, error) {
 	}
 	path := p.path("id")
 	for {
-		text, err := os.ReadFile(path)
+		text, err := durable.Read(path, 64)
 		if err == nil && keyRE.Match(text) {
 			return string(text), nil
 		}
@@ -230,11 +231,12 @@ func (p Pool) Ready() ([]Entry, error) {
 	return all, err
 }
 
-// Count is how many rooms of a key wait.
-func (p Pool) Count(key string) (n int) {
-	files, _ := p.list(ready)
-	for _, file := range files {
-		if strings.HasPrefix(file, key+".") {
+// Count is how many rooms of a key wait that have until for their deadline, or
+// later.
+func (p Pool) Count(key string, until time.Time) (n int) {
+	all, _ := p.Ready()
+	for _, e := range all {
+		if e.Key == key && !e.Until.Before(until) {
 			n++
 		}
 	}
@@ -251,8 +253,8 @@ func (p Pool) Claim(key string, since, until time.Time, c *Claimant) (ok bool, e
 		return false, err
 	}
 	for _, e := range all {
-		if e.Key != key || e.Print == "" || e.Made.Before(since) || e.Until.Before(until) {
-			continue
+		if e.Key != key || e.Print == "" || e.Made.Before(since) || e.Until.Before(until) || e.Made.After(fault.Now()) {
+			continue // the last: by a clock that was set back, and nobody knows how old it is
 		}
 		if ok, err := p.claim(e, c); ok || err != nil {
 			return ok, err

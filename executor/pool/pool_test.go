@@ -2,11 +2,14 @@ package pool
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func made(t *testing.T, p Pool, key string) Entry {
@@ -15,7 +18,7 @@ func made(t *testing.T, p Pool, key string) Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Count(key) > 0 {
+	if p.Count(key, time.Time{}) > 0 {
 		t.Fatal("a room that is being made waits")
 	}
 	if ok, err := f.Done("print"); !ok || err != nil {
@@ -27,7 +30,7 @@ func made(t *testing.T, p Pool, key string) Entry {
 func TestClaim(t *testing.T) {
 	p := Of(t.TempDir())
 	now := time.Now()
-	if ok, err := p.Claim(crowdKey, now, now, ClaimFor(1)); ok || err != nil {
+	if ok, err := p.Claim(crowdKey, now, now, ClaimFor(1, "")); ok || err != nil {
 		t.Fatalf("of no pool: %t, %v", ok, err)
 	}
 	e := made(t, p, crowdKey)
@@ -35,19 +38,24 @@ func TestClaim(t *testing.T) {
 		t.Error(e.Room)
 	}
 	for why, claim := range map[string]func() (bool, error){
-		"another key": func() (bool, error) { return p.Claim(strings.Repeat("f", 32), now.Add(-time.Hour), now, ClaimFor(1)) },
-		"too old":     func() (bool, error) { return p.Claim(crowdKey, now.Add(time.Minute), now, ClaimFor(1)) },
-		"too long":    func() (bool, error) { return p.Claim(crowdKey, now.Add(-time.Hour), now.Add(2*time.Hour), ClaimFor(1)) },
+		"another key": func() (bool, error) {
+			return p.Claim(strings.Repeat("f", 32), now.Add(-time.Hour), now, ClaimFor(1, ""))
+		},
+		"too old": func() (bool, error) { return p.Claim(crowdKey, now.Add(time.Minute), now, ClaimFor(1, "")) },
+		"future":  func() (bool, error) { return claimAt(p, now.Add(time.Hour)) },
+		"too long": func() (bool, error) {
+			return p.Claim(crowdKey, now.Add(-time.Hour), now.Add(2*time.Hour), ClaimFor(1, ""))
+		},
 	} {
-		if ok, err := claim(); ok || err != nil || p.Count(crowdKey) != 1 {
+		if ok, err := claim(); ok || err != nil || p.Count(crowdKey, now) != 1 {
 			t.Errorf("%s: %t, %v", why, ok, err)
 		}
 	}
-	c := ClaimFor(4711)
+	c := ClaimFor(4711, "")
 	if ok, err := p.Claim(crowdKey, now.Add(-time.Hour), now, c); !ok || err != nil || c.Room != e.Room {
 		t.Fatalf("%t, %v, %+v", ok, err, c)
 	}
-	again := ClaimFor(4712)
+	again := ClaimFor(4712, "")
 	if ok, _ := p.Claim(crowdKey, now.Add(-time.Hour), now, again); ok || again.Room != "" {
 		t.Fatal("claimed twice")
 	}
@@ -89,7 +97,7 @@ func TestBrokenEntry(t *testing.T) {
 		if err := os.WriteFile(p.path(ready, e.Key+"."+e.Room), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if ok, err := p.Claim(crowdKey, time.Time{}, time.Time{}, ClaimFor(1)); ok || err != nil {
+		if ok, err := p.Claim(crowdKey, time.Time{}, time.Time{}, ClaimFor(1, "")); ok || err != nil {
 			t.Errorf("%q: %t, %v", text, ok, err)
 		}
 		all, err := p.Ready()
@@ -134,7 +142,7 @@ func TestWithdrawnWhileMade(t *testing.T) {
 	if err := p.Withdraw(f.Room); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := f.Done("print"); ok || err != nil || p.Count(crowdKey) > 0 {
+	if ok, err := f.Done("print"); ok || err != nil || p.Count(crowdKey, time.Time{}) > 0 {
 		t.Errorf("%t, %v", ok, err)
 	}
 }
@@ -144,7 +152,7 @@ func TestLateClaim(t *testing.T) {
 	p := Of(t.TempDir())
 	e := made(t, p, crowdKey)
 	for _, room := range []string{e.Room, "cr-pool-00000000000000000000"} {
-		if err := write(p.path(claims, room+".0123456789abcdef"), ClaimFor(1)); err != nil {
+		if err := write(p.path(claims, room+".0123456789abcdef"), ClaimFor(1, "")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,6 +161,38 @@ func TestLateClaim(t *testing.T) {
 	}
 	if left, _ := p.list(claims); len(left) != 1 || !strings.HasPrefix(left[0], e.Room) {
 		t.Errorf("%q", left)
+	}
+}
+
+// claimAt is a claim of a room that says it was made then.
+func claimAt(p Pool, then time.Time) (bool, error) {
+	all, err := p.Ready()
+	if err != nil || len(all) != 1 {
+		return false, fmt.Errorf("%d rooms: %w", len(all), err)
+	}
+	e := all[0]
+	file := p.path(ready, e.Key+"."+e.Room)
+	was := e.Made
+	e.Made = then
+	if err := write(file, e); err != nil {
+		return false, err
+	}
+	ok, err := p.Claim(e.Key, then.Add(-time.Hour), then.Add(-time.Hour), ClaimFor(1, ""))
+	e.Made = was
+	return ok, errors.Join(err, write(file, e))
+}
+
+// TestIDThatIsAPipe: nobody waits for its writer.
+func TestIDThatIsAPipe(t *testing.T) {
+	p := Of(t.TempDir())
+	if _, err := p.ID(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(p.path("id")), unix.Mkfifo(p.path("id"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := p.ID(); err == nil {
+		t.Errorf("%q", id)
 	}
 }
 

@@ -24,11 +24,20 @@ func (e *Engine) learn(ctx context.Context) error {
 	if e.learned != nil {
 		return nil
 	}
+	l, err := e.about(ctx)
+	if err == nil {
+		e.learned = l
+	}
+	return err
+}
+
+// about asks the engine about itself.
+func (e *Engine) about(ctx context.Context) (*learned, error) {
 	ctx, cancel := e.short(ctx)
 	defer cancel()
 	info, err := e.api.Info(ctx)
 	if err != nil {
-		return fmt.Errorf("engine: %w", err)
+		return nil, fmt.Errorf("engine: %w", err)
 	}
 	l := &learned{ID: info.ID, Runtime: e.options.Runtime}
 	if l.Runtime == "" {
@@ -37,11 +46,10 @@ func (e *Engine) learn(ctx context.Context) error {
 	// With userns-remap the engine's folder is named by where the ids begin.
 	if slices.Contains(info.SecurityOptions, "name=userns") {
 		if _, err := fmt.Sscanf(path.Base(info.DockerRootDir), "%d.%d", &l.FirstUID, &l.FirstGID); err != nil {
-			return fmt.Errorf("engine with userns-remap: its folder %s does not tell where the ids begin", info.DockerRootDir)
+			return nil, fmt.Errorf("engine with userns-remap: its folder %s does not tell where the ids begin", info.DockerRootDir)
 		}
 	}
-	e.learned = l
-	return nil
+	return l, nil
 }
 
 // unlearn has the engine asked again.

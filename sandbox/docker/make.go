@@ -22,24 +22,25 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	if err := e.ownState(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil) // ends the attached streams and the watching
 	end := func() {}
 	defer func() { end() }() // unless we are killed
+	var engine func() error
 	if room.Stocked == nil {
 		var err error
 		if end, err = e.clear(ctx, room.Name); err != nil {
 			return err
 		}
 	} else {
-		e.recallStock(room.Name)
+		engine = e.recallStock(ctx, room.Name)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil) // ends the attached streams and the watching
 	l, err := e.layOut(ctx, room, w)
 	if err != nil {
 		return err
 	}
 	if room.Stocked != nil {
-		err := e.take(ctx, room, l, w)
+		err := e.take(ctx, room, l, engine, w)
 		if tell := room.Stocked.Told; tell != nil && (err == nil || errors.As(err, &errUnfit{})) {
 			tell(err)
 		}
@@ -50,7 +51,7 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 			return err
 		}
 		e.unlearn() // it may be why
-		if l, err = e.layOut(ctx, room, w); err != nil {
+		if l, err = e.layOut(ctx, room, io.Discard); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -115,15 +116,27 @@ type scouted struct {
 	Owners map[string]string `json:"owners,omitempty"` // what the names of users stand for, by image
 }
 
-// recallStock spares questions about the engine and looks into images. Whether
-// the engine still is what it was Fits finds out.
-func (e *Engine) recallStock(room string) {
+// recallStock spares looks into images, and waiting for the engine to tell of
+// itself, which takes it long: still is an errUnfit once it has and is not what it
+// was when the room was made.
+func (e *Engine) recallStock(ctx context.Context, room string) (still func() error) {
 	e.recallOwners(room)
-	if f, _ := e.remembered(room); f.Stock != nil {
-		e.asking.Lock()
-		defer e.asking.Unlock()
-		e.learned = &f.Stock.Engine
+	f, _ := e.remembered(room)
+	if f.Stock == nil {
+		return func() error { return nil } // then it is asked first
 	}
+	e.asking.Lock()
+	defer e.asking.Unlock()
+	e.learned = &f.Stock.Engine
+	asked := make(chan error, 1)
+	go func() {
+		now, err := e.about(ctx)
+		if err == nil && *now != f.Stock.Engine {
+			err = errUnfit{errors.New("the engine is not set up as it was when the room was made")}
+		}
+		asked <- err
+	}()
+	return sync.OnceValue(func() error { return <-asked })
 }
 
 func (e *Engine) recallOwners(room string) {
@@ -138,7 +151,7 @@ func (e *Engine) recallOwners(room string) {
 
 // take has a job move into a room that Stock made. An errUnfit says why it
 // cannot: then another room has to be made.
-func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, w io.Writer) error {
+func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, engine func() error, w io.Writer) error {
 	if len(room.Services) > 0 {
 		return errUnfit{errors.New("the job has services")}
 	}
@@ -156,10 +169,11 @@ func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, w io.Wri
 	g := new(errgroup.Group)
 	for i, p := range l.plans {
 		g.Go(func() (err error) {
-			all[i], err = e.adopt(ctx, room, p, w)
+			all[i], err = e.adopt(ctx, room, p, engine, w)
 			return err
 		})
 	}
+	g.Go(engine)
 	if err := g.Wait(); err != nil {
 		if errors.Is(err, sandbox.ErrUser) || ctx.Err() != nil {
 			return err
@@ -173,13 +187,16 @@ func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, w io.Wri
 }
 
 // adopt boots a container whose init has waited for it.
-func (e *Engine) adopt(ctx context.Context, room sandbox.Spec, p plan, w io.Writer) (*running, error) {
+func (e *Engine) adopt(ctx context.Context, room sandbox.Spec, p plan, engine func() error, w io.Writer) (*running, error) {
 	way, err := e.recall(ctx, room.Name, p.role)
 	if err != nil {
 		return nil, err
 	}
 	r := &running{plan: p, id: way.ID, way: way, output: newTail(nil), gone: ctx, fresh: true, engine: e}
-	if len(r.argv()) > 0 { // then something will speak, and can end; init itself does neither
+	if len(r.argv()) > 0 { // then something will run, speak, and can end; init itself does not
+		if err := engine(); err != nil {
+			return nil, err
+		}
 		if p.role != sandbox.Job {
 			w = nil
 		}

@@ -133,6 +133,48 @@ func TestStockedRoomThatDiffers(t *testing.T) {
 	}
 }
 
+// TestStockedRoomOfAnotherEngine: it was made when the engine was set up
+// differently.
+func TestStockedRoomOfAnotherEngine(t *testing.T) {
+	for name, change := range map[string]func(*learned){
+		"runtime": func(l *learned) { l.Runtime = "runsc" },
+		"engine":  func(l *learned) { l.ID = "another" },
+		"remap":   func(l *learned) { l.FirstUID = 100000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := testEngine(t, nil)
+			s := testSpec(sandbox.Hardened, "cleanroom/entrypoint")
+			t.Cleanup(func() { wiped(t, e, s.Name) })
+			s = stocked(t, e, s)
+			f, _ := e.remembered(s.Name)
+			change(&f.Stock.Engine)
+			if err := e.remember(s.Name, f); err != nil {
+				t.Fatal(err)
+			}
+			other := testEngine(t, func(o *Options) { o.StateDir = e.options.StateDir })
+			var err error
+			other.learned = &f.Stock.Engine // as it was then
+			l, err := other.layOut(t.Context(), s, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Stocked.Print, err = other.print(s, l); err != nil {
+				t.Fatal(err)
+			}
+			s, log, why, err := moveIn(t, other, s, nil)
+			if err != nil || why == nil {
+				t.Fatalf("%v, %v\n%s", err, why, log)
+			}
+			if out, r := run(t, other, s, sandbox.Job, "echo $FROM_ENTRYPOINT"); r.ExitCode != 0 || strings.Count(out, "yes") != 1 {
+				t.Errorf("%q, %+v", out, r)
+			}
+			if strings.Count(log, "Using image") > 2 {
+				t.Errorf("images are named twice:\n%s", log)
+			}
+		})
+	}
+}
+
 // TestStockedRoomThatIsSpoiled: dead, gone in part, or spoken to.
 func TestStockedRoomThatIsSpoiled(t *testing.T) {
 	for name, spoil := range map[string]func(*testing.T, *Engine, sandbox.Spec){
