@@ -153,7 +153,17 @@ func oneLine(all []error) error {
 
 type lineError struct{ error }
 
-func (e lineError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+// Error says once what several had to say.
+func (e lineError) Error() string {
+	var lines []string
+	for line := range strings.SplitSeq(e.error.Error(), "\n") {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
 func (e lineError) Unwrap() error { return e.error }
 
 // Collisions are names that two would have: secrets among each other, and the

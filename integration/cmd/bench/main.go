@@ -147,24 +147,27 @@ func run(ctx context.Context, o options) (err error) {
 	}{{redactPart, p.redaction}, {guardPart, p.guard}, {auditPart, p.audit}} {
 		if err == nil && o.has(part.name) {
 			fmt.Fprintf(os.Stderr, "\n%s\n", part.name)
-			err = part.do(ctx)
+			err = p.part(part.name, func() error { return part.do(ctx) })
 		}
 	}
-	if err != nil {
+	if err != nil && (ctx.Err() == nil || len(p.done) == 0) {
 		return err
+	}
+	if err != nil { // somebody's patience ended, not what was measured
+		p.notes = append(p.notes, p.missing())
 	}
 	if err := p.targets(); err != nil {
 		return err
 	}
 	p.whole = time.Since(began)
 	if o.markdown == "" {
-		return nil
+		return err
 	}
 	if err := p.save(); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "\nwritten: %s, after %s\n", o.markdown, p.whole.Round(time.Second))
-	return nil
+	return err
 }
 
 // measure is all that needs an engine.
@@ -200,17 +203,17 @@ func measure(ctx context.Context, p *page) (err error) {
 		if !p.has(w.name) {
 			continue
 		}
-		if err := p.race(ctx, lanes, w); err != nil {
+		if err := p.part(w.name, func() error { return p.race(ctx, lanes, w) }); err != nil {
 			return err
 		}
 	}
 	if p.has(throughputPart) {
-		if err := p.throughput(ctx, lanes, set.works[0]); err != nil {
+		if err := p.part(throughputPart, func() error { return p.throughput(ctx, lanes, set.works[0]) }); err != nil {
 			return err
 		}
 	}
 	if p.has(usagePart) {
-		return p.usage(ctx, dir, lanes, set.works)
+		return p.part(usagePart, func() error { return p.usage(ctx, dir, lanes, set.works) })
 	}
 	return nil
 }

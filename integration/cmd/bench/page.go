@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,25 @@ type page struct {
 	rates map[int]times    // of one job among those at once
 	used  []used
 
+	done          []string     // parts
 	summary, text bytes.Buffer // Markdown
+}
+
+// part measures one. Of one that fails nothing is kept.
+func (p *page) part(name string, do func() error) error {
+	before := p.text.Len()
+	if err := do(); err != nil {
+		p.text.Truncate(before)
+		return err
+	}
+	p.done = append(p.done, name)
+	return nil
+}
+
+// missing says which parts a run that was interrupted did not come to.
+func (p *page) missing() string {
+	left := slices.DeleteFunc(slices.Clone(p.parts), func(s string) bool { return slices.Contains(p.done, s) })
+	return "The run was interrupted before it had measured: " + strings.Join(left, ", ") + "."
 }
 
 // grid is a table with a title; the first column holds names.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -105,6 +107,33 @@ func TestSave(t *testing.T) {
 	}
 	holds(t, string(text), noPool, "2 cores.")
 	if at := strings.Index(string(text), "## targets"); at < 0 || at > strings.Index(string(text), "## numbers") || !strings.Contains(string(text), "## Method") {
+		t.Errorf("%s", text)
+	}
+}
+
+// TestInterrupted: what was measured whole is kept, and the page says what is
+// not there.
+func TestInterrupted(t *testing.T) {
+	p := &page{options: options{parts: []string{"true", "clone", auditPart}, runs: 20, markdown: filepath.Join(t.TempDir(), "page")}}
+	table := func(title string) error {
+		return p.add(grid{title: title, head: []string{"a"}, rows: [][]string{{"b"}}})
+	}
+	if err := p.part("true", func() error { return table("whole") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.part("clone", func() error { return errors.Join(table("half"), context.Canceled) }); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	p.notes = append(p.notes, p.missing())
+	if err := p.save(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(p.markdown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, string(text), "## whole", "The run was interrupted before it had measured: clone, audit.")
+	if strings.Contains(string(text), "half") {
 		t.Errorf("%s", text)
 	}
 }
