@@ -73,7 +73,7 @@ func (j *Journal) Revoke(ctx context.Context, host Sealer, open Opener, timeout 
 	work.Wait()
 	slices.SortFunc(endings, func(a, b Ending) int { return b.Entry.Number - a.Entry.Number })
 	for _, e := range endings {
-		if e.Outcome == Failed {
+		if e.Err != nil {
 			failed = errors.Join(failed, fmt.Errorf("lease %s of secret %s at %s: %w", e.Entry.ID, e.Entry.Secret, e.Entry.Provider, e.Err))
 		}
 	}
@@ -94,12 +94,11 @@ func (j *Journal) ended(ctx context.Context, e Entry, host Sealer, open Opener) 
 	if err == nil {
 		err = j.end(e)
 	}
-	if err == nil {
-		err = fault.At("end.lease.ended")
-	}
 	if err != nil {
 		ending.Outcome, ending.Err = Failed, err
+		return ending
 	}
+	ending.Err = fault.At("end.lease.ended") // it is known to have ended, whatever comes
 	return ending
 }
 
