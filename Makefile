@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 # What integration runs a second time, with rooms that are made ahead of their jobs (TEST_POOL=2 go test . runs all so).
 POOLED ?= ^Test(Audit|CacheBelongsToProjectAndProtection|CancelIsGentleFirst|ExitCodeReachesGitLab|InspectShowsNoVariable|KilledAnywhere|NoValueIsAnywhereButInItsRoom|SecretIsDenied)$$
 # How long a test of many like cases begins with more of them, in an order of chance; 0: all. What was left out is told.
-BOX ?= 40s
+BOX ?= 25s
 N ?= 120
 C ?= 4
 export TEST_CACHE ?= /var/cache/cleanroom
