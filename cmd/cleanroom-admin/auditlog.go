@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -15,7 +14,6 @@ import (
 	"cleanroom/executor/audit/ledger"
 	"cleanroom/executor/audit/record"
 	"cleanroom/executor/audit/report"
-	"cleanroom/executor/detach"
 )
 
 // audit is where records go; nil on a host that keeps no log. What is
@@ -32,7 +30,7 @@ func (g *globals) audit(c config.Config, report *logrus.Entry) (*executor.Audit,
 	a.Checkpoint, a.Seal, a.Builder = l.Checkpoint, l.Seal, l.Builder()
 	if len(c.Audit.Forward) > 0 {
 		a.Log = forwarding{l, func() {
-			if err := g.forwardBeside(); err != nil {
+			if err := stages.Detached(g.path(), "audit", "forward"); err != nil {
 				report.WithError(err).Error("audit: records are not forwarded now: `cleanroom reap` does it")
 			}
 		}}
@@ -62,18 +60,6 @@ func (f forwarding) Append(text []byte) (int64, error) {
 		f.after()
 	}
 	return index, err
-}
-
-func (g *globals) forwardBeside() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	args := []string{"audit", "forward", "--detached"}
-	if g.config != "" {
-		args = append(args, "--config", g.config)
-	}
-	return detach.Start(self, args, os.Environ())
 }
 
 // announce writes down what an admin is about to change, if there is a log;

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts a program and comes back at once. That takes no part in the job: no pipe of the runner's stays open for
-// it, a signal to the stage's process group does not reach it, and of the
-// environment it gets only what forwarding needs, above all neither the job's
-// variables nor the key of its secrets.
+// Start starts a program and comes back at once. That takes no part in the job:
+// no pipe of the runner's stays open for it, a signal to the stage's process
+// group does not reach it, and of the environment it gets only what is an
+// admin's, above all neither the job's variables nor the key of its secrets.
 func Start(program string, args, environ []string) error {
 	// A wrapper around the driver may have left more than 0, 1 and 2 open.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) // from Linux 5.11 on

@@ -146,7 +146,7 @@ func (p Program) serve(ctx context.Context, call *contract.Call, s Stage, args [
 		err = p.HandOver()
 	}
 	if cleanup && err == nil && wrong == nil && x.Refills() {
-		if err := p.refill(); err != nil {
+		if err := Detached(p.Config, "pool", "fill"); err != nil {
 			x.Log.WithError(err).Warn("no room is made ahead: run `cleanroom pool fill`")
 		}
 	}
