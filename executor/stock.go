@@ -121,13 +121,7 @@ func (s *Stocker) fill(ctx context.Context, pull bool) error {
 	if err != nil {
 		return err
 	}
-	left, memory := s.Config.Pool.Max, s.Config.Sizes().Pool
-	place := map[string]int{}
-	for _, w := range wishes {
-		each := cmp.Or(w.Memory, min(assumed, memory)) // one at least is made, and measured
-		n := min(s.Config.Pool.Size, left, int(memory/each))
-		place[w.Key], left, memory = n, left-n, memory-int64(n)*each
-	}
+	place := places(wishes, s.Config.Pool, s.Config.Sizes().Pool)
 	var failed []error
 	for _, e := range slices.Backward(ready) { // of what there is no place for the oldest goes
 		i := slices.IndexFunc(wishes, func(w pool.Wish) bool { return w.Key == e.Key })
@@ -156,6 +150,19 @@ func (s *Stocker) fill(ctx context.Context, pull bool) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// places are how many rooms of each kind may wait, by its key, where all may hold
+// so much memory.
+func places(wishes []pool.Wish, c config.Pool, memory int64) map[string]int {
+	place, left := map[string]int{}, c.Max
+	unknown := min(assumed, memory) // one of the first kind at least is made, and measured
+	for _, w := range wishes {
+		each := cmp.Or(w.Memory, unknown)
+		n := min(c.Size, left, int(memory/each))
+		place[w.Key], left, memory = n, left-n, memory-int64(n)*each
+	}
+	return place
 }
 
 // note changes what is known of a kind; of what no job had yet nothing is kept.
