@@ -132,9 +132,10 @@ func (x *Executor) moveIn(held *pool.Held, spec *sandbox.Spec) {
 	}
 	spec.Stocked = &sandbox.Stocked{Print: held.Print, Told: func(why error) {
 		log := x.Log.WithField("made", held.Made)
-		if why != nil {
-			log.WithError(why).Info("the pool's room does not fit, another is made")
-			x.sayf("The room that was made ahead is not used: %v", why)
+		if why != nil { // what the image's ENTRYPOINT printed may be part of it
+			text := Fault(x.Call, why)
+			log.WithField("error", text).Info("the pool's room does not fit, another is made")
+			x.sayf("The room that was made ahead is not used: %s", text)
 			return
 		}
 		log.Info("room of the pool's")

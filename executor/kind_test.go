@@ -1,12 +1,15 @@
 package executor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"cleanroom/config"
 	"cleanroom/executor/pool"
+	"cleanroom/sandbox"
 )
 
 // Which jobs may have a room that was made ahead, and of which kind.
@@ -50,6 +53,22 @@ func TestKind(t *testing.T) {
 				t.Errorf("%+v %v", got, ok)
 			}
 		})
+	}
+}
+
+// Why a room of the pool's is not used stands in both logs, without what the image
+// printed and without a value of the job's.
+func TestRoomThatDoesNotFit(t *testing.T) {
+	j := newJob(t, "19.3")
+	j.response["variables"] = append(j.response["variables"].([]any), map[string]any{"key": "HIDDEN", "value": "hidden-v4lue", "masked": true})
+	x := j.executor()
+	var spec sandbox.Spec
+	x.moveIn(&pool.Held{}, &spec)
+	spec.Stocked.Told(errors.New("init said hidden-v4lue; its last lines:\n  | hidden-v4lue, and more"))
+	for name, text := range map[string]string{"the job's log": j.out.String(), "the driver's log": j.log.String()} {
+		if !strings.Contains(text, "init said [private]") || strings.Contains(text, "hidden-v4lue") || strings.Contains(text, "and more") {
+			t.Errorf("%s: %s", name, text)
+		}
 	}
 }
 
