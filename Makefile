@@ -47,11 +47,12 @@ check: ## formatting and vet
 unit: build ## unit and CLI tests, and those of the room on a real engine
 	@$(SETUP) && setup_unit && go test -count=1 -timeout 30m ./...
 
+# One package at a time: they look at the whole machine.
 integration: build ## the whole thing with a real gitlab-runner and engine
 	@$(SETUP) && setup_all && cd integration && export BOX="$(BOX)" LEFT_OUT="$$(mktemp)" && \
 		go test -count=1 -p 1 -timeout 45m ./... && \
 		TEST_POOL=2 go test -count=1 -timeout 15m -run '$(POOLED)' . && \
-		sed 's/^/[integration] this machine is slow: /' "$$LEFT_OUT" && rm "$$LEFT_OUT" # one package at a time: they look at the whole machine
+		sed 's/^/[integration] this machine is slow: /' "$$LEFT_OUT" && rm "$$LEFT_OUT"
 
 bench: build ## jobs under five executors, side by side; redaction, guard, a million audit records, a start; BENCH="true log" picks
 	@$(SETUP) && setup_base && cd integration && go run ./cmd/bench --runs "$(BENCH_RUNS)" $(BENCH_ARGS) $(BENCH)

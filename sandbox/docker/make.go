@@ -26,31 +26,31 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 	defer cancel(nil) // ends the attached streams and the watching
 	end := func() {}
 	defer func() { end() }() // unless we are killed
-	var engine func() error
+	var still func() error
 	if room.Stocked == nil {
 		var err error
 		if end, err = e.clear(ctx, room.Name); err != nil {
 			return err
 		}
 	} else {
-		engine = e.recallStock(ctx, room.Name)
+		still = e.recallStock(ctx, room.Name)
 	}
 	l, err := e.layOut(ctx, room, w)
 	if err != nil {
 		return err
 	}
 	if room.Stocked != nil {
-		err := e.take(ctx, room, l, engine, w)
+		err := e.take(ctx, room, l, still, w)
 		if tell := room.Stocked.Told; tell != nil && (err == nil || errors.As(err, &errUnfit{})) {
 			tell(err)
 		}
 		if !errors.As(err, &errUnfit{}) {
 			return err
 		}
+		e.unlearn() // it may be why
 		if end, err = e.clear(ctx, room.Name); err != nil {
 			return err
 		}
-		e.unlearn() // it may be why
 		if l, err = e.layOut(ctx, room, io.Discard); err != nil {
 			return err
 		}

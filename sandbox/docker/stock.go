@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -34,6 +33,14 @@ var errUsed = errors.New("somebody has spoken to its init")
 type errUnfit struct{ error }
 
 func (e errUnfit) Unwrap() error { return e.error }
+
+// unfit is err as an errUnfit, if another room would be of any use.
+func unfit(ctx context.Context, err error) error {
+	if errors.Is(err, sandbox.ErrUser) || ctx.Err() != nil {
+		return err
+	}
+	return errUnfit{err}
+}
 
 // Stock makes a room without a job.
 func (e *Engine) Stock(ctx context.Context, room sandbox.Spec, w io.Writer) (print string, err error) {
@@ -117,41 +124,42 @@ type scouted struct {
 }
 
 // recallStock spares looks into images, and waiting for the engine to tell of
-// itself, which takes it long: still is an errUnfit once it has and is not what it
-// was when the room was made.
+// itself, which takes it long: meanwhile it is taken for what it was when the room
+// was made. still waits, and is an error if it is not.
 func (e *Engine) recallStock(ctx context.Context, room string) (still func() error) {
-	e.recallOwners(room)
-	f, _ := e.remembered(room)
-	if f.Stock == nil {
+	was := e.recallOwners(room)
+	if was == nil {
 		return func() error { return nil } // then it is asked first
 	}
 	e.asking.Lock()
 	defer e.asking.Unlock()
-	e.learned = &f.Stock.Engine
+	e.learned = &was.Engine
 	asked := make(chan error, 1)
 	go func() {
 		now, err := e.about(ctx)
-		if err == nil && *now != f.Stock.Engine {
-			err = errUnfit{errors.New("the engine is not set up as it was when the room was made")}
+		if err == nil && *now != was.Engine {
+			err = errors.New("the engine is not set up as it was when the room was made")
 		}
 		asked <- err
 	}()
-	return sync.OnceValue(func() error { return <-asked })
+	return func() error { return <-asked }
 }
 
-func (e *Engine) recallOwners(room string) {
+// recallOwners spares looks into images; nil: nothing is known of the room.
+func (e *Engine) recallOwners(room string) *scouted {
 	f, _ := e.remembered(room)
 	if f.Stock == nil {
-		return
+		return nil
 	}
 	for known, owner := range f.Stock.Owners {
 		e.owners.Store(known, owner)
 	}
+	return f.Stock
 }
 
-// take has a job move into a room that Stock made. An errUnfit says why it
-// cannot: then another room has to be made.
-func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, engine func() error, w io.Writer) error {
+// take has a job move into a room that Stock made, once the engine is known to be
+// still the same. An errUnfit says why it cannot: then another room has to be made.
+func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, still func() error, w io.Writer) error {
 	if len(room.Services) > 0 {
 		return errUnfit{errors.New("the job has services")}
 	}
@@ -162,6 +170,9 @@ func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, engine f
 	if now != room.Stocked.Print {
 		return errUnfit{errors.New("an image, the configuration or what the job asks for is not what it was made by")}
 	}
+	if err := still(); err != nil {
+		return unfit(ctx, err)
+	}
 	if err := fault.At("room.fits"); err != nil {
 		return err
 	}
@@ -169,16 +180,12 @@ func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, engine f
 	g := new(errgroup.Group)
 	for i, p := range l.plans {
 		g.Go(func() (err error) {
-			all[i], err = e.adopt(ctx, room, p, engine, w)
+			all[i], err = e.adopt(ctx, room, p, w)
 			return err
 		})
 	}
-	g.Go(engine)
 	if err := g.Wait(); err != nil {
-		if errors.Is(err, sandbox.ErrUser) || ctx.Err() != nil {
-			return err
-		}
-		return errUnfit{err}
+		return unfit(ctx, err)
 	}
 	if err := e.keepWays(room, found{}, all[0], all[1]); err != nil {
 		return err
@@ -187,16 +194,13 @@ func (e *Engine) take(ctx context.Context, room sandbox.Spec, l layout, engine f
 }
 
 // adopt boots a container whose init has waited for it.
-func (e *Engine) adopt(ctx context.Context, room sandbox.Spec, p plan, engine func() error, w io.Writer) (*running, error) {
+func (e *Engine) adopt(ctx context.Context, room sandbox.Spec, p plan, w io.Writer) (*running, error) {
 	way, err := e.recall(ctx, room.Name, p.role)
 	if err != nil {
 		return nil, err
 	}
 	r := &running{plan: p, id: way.ID, way: way, output: newTail(nil), gone: ctx, fresh: true, engine: e}
-	if len(r.argv()) > 0 { // then something will run, speak, and can end; init itself does not
-		if err := engine(); err != nil {
-			return nil, err
-		}
+	if len(r.argv()) > 0 { // then something will speak, and can end; init itself does neither
 		if p.role != sandbox.Job {
 			w = nil
 		}
