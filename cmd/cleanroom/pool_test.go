@@ -241,7 +241,7 @@ func TestPoolStress(t *testing.T) {
 					continue
 				}
 				if !d.pooled() {
-					time.Sleep(rand.N(time.Second)) // else the fillers get no processor
+					time.Sleep(rand.N(4 * time.Second)) // else the fillers get no processor
 					continue
 				}
 				mu.Lock()
