@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +34,7 @@ type fakeEngine struct {
 	stages         []sandbox.Stage
 	scripts        []string
 	wiped          []string
+	retired        []string
 	prints         string // what each stage prints
 	during         func(sandbox.Stage)
 	result         sandbox.Result
@@ -53,6 +55,11 @@ func (f *fakeEngine) Run(_ context.Context, s sandbox.Stage) (sandbox.Result, er
 	}
 	f.stages, f.scripts = append(f.stages, s), append(f.scripts, string(script))
 	return f.result, errors.Join(f.err, err)
+}
+
+func (f *fakeEngine) Retire(_ context.Context, room string, _ [32]byte) error {
+	f.retired = append(f.retired, room)
+	return f.err
 }
 
 func (f *fakeEngine) Wipe(_ context.Context, room string) (sandbox.Evidence, error) {
@@ -244,6 +251,20 @@ func TestRunStage(t *testing.T) {
 	j.engine.result = sandbox.Result{ExitCode: 137, OOM: true}
 	if _ = j.executor().RunStage(t.Context(), script, "get_sources"); !strings.Contains(j.out.String(), "helper container ran out of memory (limit 1g)") {
 		t.Errorf("%q", j.out.String())
+	}
+}
+
+// TestLastStage: what the runner's last script removes goes with the room, so
+// no script is run.
+func TestLastStage(t *testing.T) {
+	j := newJob(t, "19.3")
+	if err := j.executor().RunStage(t.Context(), "/no/script", "cleanup_file_variables"); err != nil || len(j.engine.stages) > 0 || !slices.Equal(j.engine.retired, []string{testRoom}) {
+		t.Errorf("%v; ran %+v, retired %q", err, j.engine.stages, j.engine.retired)
+	}
+	j.engine.err = sandbox.ErrNoRoom
+	x := j.executor()
+	if err := x.RunStage(t.Context(), "/no/script", "cleanup_file_variables"); ExitCode(x.Call, err) != 77 {
+		t.Errorf("no room: %v", err)
 	}
 }
 

@@ -33,6 +33,9 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err := fault.At("run.begun"); err != nil {
 		return err
 	}
+	if stage == contract.StageCleanupFileVariables {
+		return x.retire(ctx, name, key)
+	}
 	f, err := os.Open(script)
 	if err != nil {
 		return fmt.Errorf("script of stage %s: %w", stage, err)
@@ -81,7 +84,6 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	result, err := x.Engine.Run(ctx, sandbox.Stage{
 		Room: name, Key: key, Name: stage, Role: role, Env: env, Files: files, Store: store, Before: before, After: after,
 		Script: f, Output: x.Out, Mask: hiding.mask, Grace: x.Config.Room.StageGrace,
-		Last: stage == contract.StageCleanupFileVariables,
 	})
 	if err != nil {
 		return err
@@ -110,4 +112,15 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 		return err
 	}
 	return stageError{result.ExitCode}
+}
+
+// retire is the runner's last stage. Its script removes single files (those of
+// variables, git's credentials, with FF_ENABLE_JOB_CLEANUP the project), none of
+// them outside the room, which goes as a whole: so nothing is run for it.
+func (x *Executor) retire(ctx context.Context, room string, key [32]byte) error {
+	if err := x.Engine.Retire(ctx, room, key); err != nil {
+		return err
+	}
+	x.Log.WithField("stage", contract.StageCleanupFileVariables).Info("the room ends: its files go with it")
+	return nil
 }

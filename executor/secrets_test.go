@@ -99,7 +99,7 @@ func TestSecretsOfAJob(t *testing.T) {
 			t.Errorf("%s: %+v", stage, s)
 		}
 	}
-	for _, stage := range []string{"get_sources", "prepare_script", "archive_cache", "upload_artifacts_on_success", "cleanup_file_variables"} {
+	for _, stage := range []string{"get_sources", "prepare_script", "archive_cache", "upload_artifacts_on_success"} {
 		if s := j.stage(stage); len(s.Env)+len(s.Files) > 0 {
 			t.Errorf("%s: %+v", stage, s)
 		}

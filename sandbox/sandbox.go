@@ -38,6 +38,10 @@ type Engine interface {
 	// and KILL after Stage.Grace. An error means that the stage's own
 	// result is not known.
 	Run(ctx context.Context, stage Stage) (Result, error)
+	// Retire is told that no stage comes any more, by whoever wipes the room
+	// next: what can end by itself begins to. An error means that there is no
+	// such room; all else the wipe finds.
+	Retire(ctx context.Context, room string, key [32]byte) error
 	// Wipe removes everything of the named room and looks again. A room
 	// that is not there is no error. Images stay, unless the engine was told
 	// otherwise.
@@ -209,9 +213,6 @@ type Stage struct {
 	// as it is.
 	Before, After func(ctx context.Context, c Inside) error
 	Grace         time.Duration
-	// Last is a stage of the helper after which the room is wiped: nothing else
-	// of the room is needed, and may end while it runs.
-	Last bool
 }
 
 // Result is how a stage ended.

@@ -1,37 +1,31 @@
 package docker
 
 import (
+	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"cleanroom/sandbox"
 )
 
-// TestLastStage: the job's container ends while the helper does its last work,
-// the helper's after it, and the wipe removes all.
-func TestLastStage(t *testing.T) {
+// TestRetire: both containers end by themselves, a job's with what its
+// ENTRYPOINT left running, and the wipe removes all.
+func TestRetire(t *testing.T) {
 	e := testEngine(t, nil)
 	for _, froze := range []bool{false, true} {
 		s := testSpec(sandbox.Hardened, "cleanroom/busybox")
-		s.Job.Entrypoint = []string{"/bin/busybox", "sh", "-c", `(while :; do echo tick >>/builds/ticks; sleep 0.01; done) & exec "$@"`, "sh"}
+		s.Job.Entrypoint = []string{"/bin/busybox", "sh", "-c", `sleep 1000 & exec "$@"`, "sh"}
 		if log, err := makeRoom(t, e, s); err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-		run(t, e, s, sandbox.Job, "until [ -s /builds/ticks ]; do sleep 0.01; done")
 		if froze {
 			if _, err := storing(t, e, s, "true", sandbox.Store{}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		// Without a stop the stage itself could not end.
-		script := "until n=$(wc -c </builds/ticks); sleep 0.5; [ $n = $(wc -c </builds/ticks) ]; do :; done; echo quiet"
-		var out strings.Builder
-		r, err := e.Run(t.Context(), sandbox.Stage{Room: s.Name, Key: s.Key, Name: "last", Role: sandbox.Helper,
-			Script: strings.NewReader(script), Output: &out, Grace: time.Second, Last: true})
-		if err != nil || r.ExitCode != 0 || out.String() != "quiet\n" {
-			t.Fatalf("%+v, %v: %q", r, err, out.String())
+		if err := e.Retire(t.Context(), s.Name, s.Key); err != nil {
+			t.Fatal(err)
 		}
 		for _, role := range []sandbox.Role{sandbox.Job, sandbox.Helper} {
 			left := role == sandbox.Job && froze // gVisor's sandbox does not die frozen
@@ -45,10 +39,16 @@ func TestLastStage(t *testing.T) {
 				}
 			}
 		}
+		if err := e.Retire(t.Context(), s.Name, s.Key); err != nil {
+			t.Errorf("nobody is left to be told: %v", err)
+		}
 		ev, err := e.Wipe(t.Context(), s.Name)
 		if err != nil || !slices.Contains(ev.Removed, sandbox.Item{Kind: "container", Name: containerName(s.Name, sandbox.Job)}) {
 			t.Errorf("%+v, %v", ev, err)
 		}
 		wiped(t, e, s.Name)
+		if err := e.Retire(t.Context(), s.Name, s.Key); !errors.Is(err, sandbox.ErrNoRoom) {
+			t.Errorf("a room that is not there: %v", err)
+		}
 	}
 }

@@ -74,9 +74,6 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 			return sandbox.Result{}, err
 		}
 	}
-	if s.Last {
-		defer e.retire(ctx, s)()
-	}
 	in := &inside{c: c}
 	if s.Before != nil {
 		if err := s.Before(ctx, in); err != nil {
@@ -107,9 +104,6 @@ func (e *Engine) Run(ctx context.Context, s sandbox.Stage) (sandbox.Result, erro
 		if err := e.fromOutside(ctx, s); err != nil {
 			return sandbox.Result{}, err
 		}
-	}
-	if s.Last {
-		_ = c.End()
 	}
 	return sandbox.Result{ExitCode: exit.Code, Signal: exit.Signal, OOM: exit.OOM, Canceled: exit.Canceled}, nil
 }

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -66,20 +69,33 @@ func (w *watch) look() {
 	cpu := map[string]time.Duration{} // of each init, by number and start
 	for {
 		var init, driver int64
+		var counted []int
 		found, _ := filepath.Glob("/proc/[0-9]*")
 		for _, p := range found {
 			info, err := os.Stat(p + "/exe")
 			if err != nil {
 				continue // ended, or a kernel thread
 			}
-			switch {
-			case among(info, w.init):
-				init += pss(p)
-				if id, used := processorTime(p); id != "" {
-					cpu[id] = used
-				}
-			case among(info, w.driver):
-				driver += pss(p)
+			isInit := among(info, w.init)
+			if !isInit && !among(info, w.driver) {
+				continue
+			}
+			pid, _ := strconv.Atoi(filepath.Base(p))
+			if slices.ContainsFunc(counted, func(other int) bool { return sameMemory(pid, other) }) {
+				continue
+			}
+			size := pss(p)
+			if now, err := os.Stat(p + "/exe"); err != nil || !os.SameFile(now, info) {
+				continue // what was read may be of the next program
+			}
+			counted = append(counted, pid)
+			if !isInit {
+				driver += size
+				continue
+			}
+			init += size
+			if id, used := processorTime(p); id != "" {
+				cpu[id] = used
 			}
 		}
 		all.init, all.together = max(all.init, init), max(all.together, init+driver)
@@ -102,6 +118,15 @@ func among(info os.FileInfo, files []os.FileInfo) bool {
 		}
 	}
 	return false
+}
+
+// sameMemory tells whether two processes have one address space (kcmp(2)): one
+// of them has been started by the other and does not execute its program yet.
+// The kernel divides no page between these, so its memory would count twice.
+func sameMemory(one, other int) bool {
+	const vm = 1 // KCMP_VM
+	differs, _, err := unix.Syscall6(unix.SYS_KCMP, uintptr(one), uintptr(other), vm, 0, 0, 0)
+	return err == 0 && differs == 0
 }
 
 // pss is the memory of a process in bytes, 0 if it has ended.
