@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"slices"
+	"sync"
 
 	"cleanroom/executor/audit/record"
 )
@@ -41,42 +42,45 @@ func line(level, text string) *regexp.Regexp {
 	return regexp.MustCompile(`^` + level + text + reset + `$`)
 }
 
-var known = []words{
-	{is: line(plain, `Running with gitlab-runner (development version|[\w.~+-]{1,80}) \([\w.-]{1,40}\)`), once: true, tells: true},
-	{is: line(plain, `  on `+free+` [\w-]{1,40}(, system ID: [\w-]{1,80})?`), once: true, tells: true},
-	{is: line(plain, `  UUID: (not supported with this GitLab version|[\w-]{1,80})`), once: true, tells: true},
-	{is: line(plain, `  feature flags: [A-Z0-9_]+:(true|false)(, [A-Z0-9_]+:(true|false))*`), once: true, tells: true},
-	{is: line(heading, `Resolving secrets`)},
-	{is: line(plain, `Resolving secret "`+free+`"\.\.\.`), tells: true},
-	{is: line(plain, `Using "[a-z_]{1,40}" secret resolver\.\.\.`), tells: true},
-	{is: line(warning, `Not resolved: `+free), tells: true},
-	{is: line(heading, `Preparing the "custom" executor`), once: true},
-	{is: line(plain, `Using Custom executor with driver cleanroom( [\w.~+-]{1,80})?\.\.\.`), tells: true},
-	{is: line(plain, `Using Custom executor\.\.\.`)},
-	{is: line(failure, `Preparation failed: `+free), tells: true},
-	{is: line(info, `Will be retried in [0-9.hms]{1,20} \.\.\.`)},
-	{is: line(warning, `Starting with version 17\.0 the 'build_script' stage will be replaced with 'step_script': https://gitlab\.com/groups/gitlab-org/-/epics/6112`)},
-	{is: line(warning, `Retrying\.\.\.`)},
-	{is: line(warning, `[\w-]{1,128} could not run to completion because the timeout was exceeded\. For more control over job and script timeouts see: `+
-		`https://docs\.gitlab\.com/(ee/ci/runners/configure_runners\.html|ci/runners/configure_runners/)#set-script-and-after_script-timeouts`), tells: true},
-	{is: line(warning, `(Ignoring malformed|Ignoring relative) RUNNER_[A-Z_]{1,40} timeout: `+free), tells: true},
-	{is: line(warning, `RUNNER_[A-Z_]{1,40} timeout: `+free+` is longer than job timeout\. Setting to job timeout`), tells: true},
-	{is: line(warning, `script canceled externally \(UI, API\)`), tells: true},
-	{is: line(warning, `after_script failed, but job will continue unaffected: `+free), tells: true},
-	{is: line(warning, `Timed out waiting for the build to finish`), tells: true},
-	{is: line(warning, `Failed to (terminate process|force-kill): `+free), tells: true},
-	{is: line(warning, `Cleanup script failed: `+free), tells: true},
-	{is: line(warning, `Job environment suspension not supported by executor`)},
-	{is: line(info, `Job triggered by policy "`+free+`"\.`), tells: true},
-	{is: line(info, `Variables defined in the policy take precedence over matching user-defined CI/CD variables for this job\.`)},
-	{is: line(info, `User-defined CI/CD variables are (allowed|ignored) in this job( \(except for `+free+`\))? according to the policy\.`), tells: true},
-	{is: line(info, `Job succeeded`), once: true, tells: true, last: true},
-	{is: line(failure, `Job failed( \(system failure\))?: `+free), once: true, tells: true, last: true},
-	// What is wrong with variables of the job: one warning of as many lines.
-	{is: regexp.MustCompile(`^(` + warning + `)?[A-Z0-9_]{1,80}: (expected (bool|int|either '[a-z', ]+( or '[a-z]+')?) got "` + free + `"(, using default value:? ` + free + `)?|` +
-		`could not parse feature flag, expected bool, got ` + free + `|number of attempts out of the range \[1, 10\], (clamping to:|using default) \d{1,9}|` +
-		`usage is disabled on this Runner)(` + reset + `)?$`), tells: true},
-}
+// known is ready once for a process, and only where a log is matched.
+var known = sync.OnceValue(func() []words {
+	return []words{
+		{is: line(plain, `Running with gitlab-runner (development version|[\w.~+-]{1,80}) \([\w.-]{1,40}\)`), once: true, tells: true},
+		{is: line(plain, `  on `+free+` [\w-]{1,40}(, system ID: [\w-]{1,80})?`), once: true, tells: true},
+		{is: line(plain, `  UUID: (not supported with this GitLab version|[\w-]{1,80})`), once: true, tells: true},
+		{is: line(plain, `  feature flags: [A-Z0-9_]+:(true|false)(, [A-Z0-9_]+:(true|false))*`), once: true, tells: true},
+		{is: line(heading, `Resolving secrets`)},
+		{is: line(plain, `Resolving secret "`+free+`"\.\.\.`), tells: true},
+		{is: line(plain, `Using "[a-z_]{1,40}" secret resolver\.\.\.`), tells: true},
+		{is: line(warning, `Not resolved: `+free), tells: true},
+		{is: line(heading, `Preparing the "custom" executor`), once: true},
+		{is: line(plain, `Using Custom executor with driver cleanroom( [\w.~+-]{1,80})?\.\.\.`), tells: true},
+		{is: line(plain, `Using Custom executor\.\.\.`)},
+		{is: line(failure, `Preparation failed: `+free), tells: true},
+		{is: line(info, `Will be retried in [0-9.hms]{1,20} \.\.\.`)},
+		{is: line(warning, `Starting with version 17\.0 the 'build_script' stage will be replaced with 'step_script': https://gitlab\.com/groups/gitlab-org/-/epics/6112`)},
+		{is: line(warning, `Retrying\.\.\.`)},
+		{is: line(warning, `[\w-]{1,128} could not run to completion because the timeout was exceeded\. For more control over job and script timeouts see: `+
+			`https://docs\.gitlab\.com/(ee/ci/runners/configure_runners\.html|ci/runners/configure_runners/)#set-script-and-after_script-timeouts`), tells: true},
+		{is: line(warning, `(Ignoring malformed|Ignoring relative) RUNNER_[A-Z_]{1,40} timeout: `+free), tells: true},
+		{is: line(warning, `RUNNER_[A-Z_]{1,40} timeout: `+free+` is longer than job timeout\. Setting to job timeout`), tells: true},
+		{is: line(warning, `script canceled externally \(UI, API\)`), tells: true},
+		{is: line(warning, `after_script failed, but job will continue unaffected: `+free), tells: true},
+		{is: line(warning, `Timed out waiting for the build to finish`), tells: true},
+		{is: line(warning, `Failed to (terminate process|force-kill): `+free), tells: true},
+		{is: line(warning, `Cleanup script failed: `+free), tells: true},
+		{is: line(warning, `Job environment suspension not supported by executor`)},
+		{is: line(info, `Job triggered by policy "`+free+`"\.`), tells: true},
+		{is: line(info, `Variables defined in the policy take precedence over matching user-defined CI/CD variables for this job\.`)},
+		{is: line(info, `User-defined CI/CD variables are (allowed|ignored) in this job( \(except for `+free+`\))? according to the policy\.`), tells: true},
+		{is: line(info, `Job succeeded`), once: true, tells: true, last: true},
+		{is: line(failure, `Job failed( \(system failure\))?: `+free), once: true, tells: true, last: true},
+		// What is wrong with variables of the job: one warning of as many lines.
+		{is: regexp.MustCompile(`^(` + warning + `)?[A-Z0-9_]{1,80}: (expected (bool|int|either '[a-z', ]+( or '[a-z]+')?) got "` + free + `"(, using default value:? ` + free + `)?|` +
+			`could not parse feature flag, expected bool, got ` + free + `|number of attempts out of the range \[1, 10\], (clamping to:|using default) \d{1,9}|` +
+			`usage is disabled on this Runner)(` + reset + `)?$`), tells: true},
+	}
+})
 
 // descriptions are what the runner calls its stages (GetStageDescription in
 // common/build.go).
@@ -172,7 +176,7 @@ func (r *reader) own(text []byte, at int64) (ok, tells bool, from int) {
 	if r.begins(rest, at) {
 		return true, false, from
 	}
-	for _, w := range known {
+	for _, w := range known() {
 		if !w.is.Match(rest) {
 			continue
 		}

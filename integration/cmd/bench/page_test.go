@@ -65,11 +65,13 @@ func TestRateTable(t *testing.T) {
 func TestUsageTable(t *testing.T) {
 	cold, exec := &lane{name: coldLane}, &lane{name: execLane}
 	holds(t, markdown(t, usageTable([]used{
-		{exec, work{name: "true"}, []cost{{driverCPU: 150 * time.Millisecond, driver: 25e6}}},
-		{cold, work{name: "log"}, []cost{{time.Second, 2 * time.Second, 10e6, 4e6, 9e6}, {3 * time.Second, 4 * time.Second, 12e6, 3e6, 11e6}}},
+		{exec, work{name: "true"}, []cost{{driverCPU: 150 * time.Millisecond, running: 24e6, driver: 25e6}}},
+		{cold, work{name: "log"}, []cost{
+			{driverCPU: time.Second, initCPU: 2 * time.Second, running: 7e6, driver: 10e6, init: 4e6, together: 9e6},
+			{driverCPU: 3 * time.Second, initCPU: 4 * time.Second, running: 8e6, driver: 12e6, init: 3e6, together: 11e6}}},
 	})),
-		"| true | docker run and exec | 1 | 0.150 s | – | 25.0 MB | – | – | – |",
-		"| log | cleanroom, cold | 2 | 2.00 s | 3.00 s | 12.0 MB | 4.0 MB | 16.0 MB | 11.0 MB |")
+		"| true | docker run and exec | 1 | 0.150 s | – | 24.0 MB | 25.0 MB | – | – | – | – |",
+		"| log | cleanroom, cold | 2 | 2.00 s | 3.00 s | 8.0 MB | 12.0 MB | 4.0 MB | 12.0 MB | 16.0 MB | 11.0 MB |")
 }
 
 // TestBenchTable: lines as `go test -bench` prints them, of both packages.

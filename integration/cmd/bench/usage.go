@@ -20,7 +20,8 @@ import (
 // of the room, as it was seen. Memory is the most at any time, in bytes.
 type cost struct {
 	driverCPU, initCPU time.Duration
-	driver             int64 // resident, of the greatest process
+	running            int64 // resident, of the greatest process that ran one of the job's scripts
+	driver             int64 // the same of all: of prepare and cleanup, too
 	init               int64 // of all of them at once, shared pages divided
 	together           int64 // driver and init at one time, shared pages divided
 }
@@ -38,7 +39,8 @@ func (o *options) spiedRuns(work string) int {
 }
 
 // usage runs the jobs under the drivers of the custom executor, each called by
-// a spy. These runs are not timed.
+// a spy. These runs are not timed. One lane is up at a time: the rooms that wait
+// in another would count, too.
 func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []work) error {
 	spy := filepath.Join(dir, "spy")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", spy, "./cmd/bench/spy")
@@ -47,6 +49,9 @@ func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []wor
 	}
 	var in []*lane
 	for _, l := range lanes {
+		if err := l.stop(); err != nil {
+			return err
+		}
 		if slices.Contains(spiedLanes(), l.name) {
 			in = append(in, l)
 		}
@@ -74,6 +79,9 @@ func (p *page) usage(ctx context.Context, dir string, lanes []*lane, works []wor
 				rig.Bar(os.Stderr, done, len(in)*each, "jobs")
 			}
 			p.used = append(p.used, u)
+		}
+		if err := l.stop(); err != nil {
+			return err
 		}
 	}
 	return p.add(usageTable(p.used))
@@ -105,6 +113,7 @@ func (l *lane) spied(ctx context.Context, w work, file string) (c cost, err erro
 	}
 	for line := range bytes.Lines(text) {
 		var stage struct {
+			Runs bool          `json:"runs"`
 			CPU  time.Duration `json:"cpu_ns"`
 			Peak int64         `json:"peak_bytes"`
 		}
@@ -113,6 +122,9 @@ func (l *lane) spied(ctx context.Context, w work, file string) (c cost, err erro
 		}
 		c.driverCPU += stage.CPU
 		c.driver = max(c.driver, stage.Peak)
+		if stage.Runs {
+			c.running = max(c.running, stage.Peak)
+		}
 	}
 	if l.ours() && watched.init == 0 {
 		return c, fmt.Errorf("%s: %s: no init was seen", l.name, w.name)
@@ -128,27 +140,32 @@ type used struct {
 	costs []cost
 }
 
-// peak is the most memory of any run: the greatest process of the driver and
-// all of init, even if they had that at different times.
-func (u used) peak() (driver, init, together int64) {
+// peak is the most memory of any run, each by itself: those of one run came at
+// different times.
+func (u used) peak() (most cost) {
 	for _, c := range u.costs {
-		driver, init, together = max(driver, c.driver), max(init, c.init), max(together, c.together)
+		most.running, most.driver = max(most.running, c.running), max(most.driver, c.driver)
+		most.init, most.together = max(most.init, c.init), max(most.together, c.together)
 	}
-	return driver, init, together
+	return most
 }
 
 func usageTable(all []used) grid {
 	g := grid{title: "Processor and memory of the driver's own processes, per job",
-		head: []string{"job", "", "runs", "driver's CPU", "init's CPU", "driver's memory", "init's memory", "sum", "seen at once"}}
+		head: []string{"job", "", "runs", "driver's CPU", "init's CPU", "driver, a script runs", "driver, any time", "init", "sum, a script runs", "sum, any time", "seen at once"}}
 	for _, u := range all {
 		var driverCPU, initCPU []time.Duration
 		for _, c := range u.costs {
 			driverCPU, initCPU = append(driverCPU, c.driverCPU), append(initCPU, c.initCPU)
 		}
-		driver, init, together := u.peak()
-		row := []string{u.work.name, u.lane.label(), fmt.Sprint(len(u.costs)), seconds(spreadOf(driverCPU).median), none, megabytes(driver), none, none, none}
+		most := u.peak()
+		row := []string{u.work.name, u.lane.label(), fmt.Sprint(len(u.costs)), seconds(spreadOf(driverCPU).median), none,
+			megabytes(most.running), megabytes(most.driver), none, none, none, none}
 		if u.lane.ours() {
-			row[4], row[6], row[7], row[8] = seconds(spreadOf(initCPU).median), megabytes(init), megabytes(driver+init), megabytes(together)
+			row[4] = seconds(spreadOf(initCPU).median)
+			for i, n := range []int64{most.init, most.running + most.init, most.driver + most.init, most.together} {
+				row[7+i] = megabytes(n)
+			}
 		}
 		g.rows = append(g.rows, row)
 	}

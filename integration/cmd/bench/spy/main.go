@@ -1,6 +1,7 @@
-// Command spy runs a program in its own place, and adds what it cost to the
-// file that BENCH_SPY names: processor time and memory of the program and of
-// what it waited for (getrusage(2), RUSAGE_CHILDREN), a line of JSON.
+// Command spy runs a driver in its own place, and adds what it cost to the file
+// that BENCH_SPY names, a line of JSON: whether it ran one of the job's scripts,
+// processor time and memory of the driver and of what it waited for
+// (getrusage(2), RUSAGE_CHILDREN).
 //
 //	spy PROGRAM [ARGUMENT...]
 //
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 )
 
@@ -37,7 +39,8 @@ func run() (int, error) {
 		return 0, err
 	}
 	u := c.ProcessState.SysUsage().(*syscall.Rusage)
-	line, err := json.Marshal(map[string]int64{"cpu_ns": u.Utime.Nano() + u.Stime.Nano(), "peak_bytes": u.Maxrss << 10})
+	line, err := json.Marshal(map[string]any{
+		"runs": slices.Contains(os.Args[2:], "run"), "cpu_ns": u.Utime.Nano() + u.Stime.Nano(), "peak_bytes": u.Maxrss << 10})
 	if err != nil {
 		return 0, err
 	}
