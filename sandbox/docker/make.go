@@ -77,7 +77,8 @@ func (e *Engine) Make(ctx context.Context, room sandbox.Spec, w io.Writer) error
 // clear removes what may be there of the name, and marks the room as one that
 // is being made, until end.
 func (e *Engine) clear(ctx context.Context, room string) (end func(), err error) {
-	if _, err := e.Wipe(ctx, room); err != nil {
+	go func() { _ = e.learn(ctx) }() // takes the engine long, and whoever needs it hears why not
+	if _, err := e.wipe(ctx, room, e.unheardOf(room)); err != nil {
 		return func() {}, fmt.Errorf("half a room of the same name: %w", err)
 	}
 	if end, err = e.begin(room); err != nil {

@@ -3,8 +3,10 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +113,17 @@ func (e *Engine) begin(room string) (end func(), err error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	return func() { os.Remove(mark) }, nil
+}
+
+// unheardOf tells whether no room of that name was begun here, or the last one
+// was wiped.
+func (e *Engine) unheardOf(room string) bool {
+	dir := e.stateDir(room)
+	if dir == "" || e.checkState() != nil {
+		return false
+	}
+	_, err := os.Lstat(dir)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func (e *Engine) halfMade(room string) bool {

@@ -34,6 +34,13 @@ var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile
 
 // Wipe removes all of a room and looks again.
 func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error) {
+	return e.wipe(ctx, room, false)
+}
+
+// wipe looks for what networks leave on this machine unless it is known that
+// there were none: the engine has nothing of the room, or of a wired one, and
+// nobody began one of that name.
+func (e *Engine) wipe(ctx context.Context, room string, unheardOf bool) (sandbox.Evidence, error) {
 	var ev sandbox.Evidence
 	if !validName().MatchString(room) { // an empty one would mean every room, one with dots other folders
 		return ev, fmt.Errorf("wipe: %q is no room's name", room)
@@ -42,7 +49,7 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 	if e.halfMade(room) {
 		quiet = quietTime
 	}
-	wired := false
+	wired := unheardOf
 	end, seen := time.Now().Add(wipeTime+quiet), time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		found, around, err := e.lookRound(ctx, room, len(ev.Removed) > 0, wired)
@@ -54,7 +61,9 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 		}
 		ev.Removed, ev.Left = append(ev.Removed, around.Removed...), around.Left
 		if items := found.items(); len(items) > 0 {
-			wired = wired || len(ev.Removed) == 0 && found.wired()
+			if len(ev.Removed) == 0 {
+				wired = found.wired()
+			}
 			var removed []sandbox.Item
 			removed, ev.Left = e.removeAll(ctx, found)
 			ev.Removed = append(ev.Removed, removed...)
