@@ -13,8 +13,8 @@ BENCH_ARGS ?=
 # What integration runs a second time, with rooms that are made ahead of their jobs (TEST_POOL=2 go test . runs all so).
 POOLED ?= ^Test(Audit|CacheBelongsToProjectAndProtection|CancelIsGentleFirst|ExitCodeReachesGitLab|InspectShowsNoVariable|KilledAnywhere|NoValueIsAnywhereButInItsRoom|SecretIsDenied)$$
 # How long a test of many like cases begins with more of them, in an order of chance; 0: all. What was left out is told.
-BOX ?= 25s
-N ?= 120
+BOX ?= 15s
+N ?= 80
 C ?= 4
 export TEST_CACHE ?= /var/cache/cleanroom
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)

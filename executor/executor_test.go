@@ -35,7 +35,8 @@ type fakeEngine struct {
 	scripts        []string
 	wiped          []string
 	retired        []string
-	prints         string // what each stage prints
+	keys           [][32]byte // of those
+	prints         string     // what each stage prints
 	during         func(sandbox.Stage)
 	result         sandbox.Result
 	evidence       sandbox.Evidence
@@ -57,8 +58,8 @@ func (f *fakeEngine) Run(_ context.Context, s sandbox.Stage) (sandbox.Result, er
 	return f.result, errors.Join(f.err, err)
 }
 
-func (f *fakeEngine) Retire(_ context.Context, room string, _ [32]byte) error {
-	f.retired = append(f.retired, room)
+func (f *fakeEngine) Retire(_ context.Context, room string, key [32]byte) error {
+	f.retired, f.keys = append(f.retired, room), append(f.keys, key)
 	return f.err
 }
 
@@ -258,13 +259,19 @@ func TestRunStage(t *testing.T) {
 // no script is run.
 func TestLastStage(t *testing.T) {
 	j := newJob(t, "19.3")
-	if err := j.executor().RunStage(t.Context(), "/no/script", "cleanup_file_variables"); err != nil || len(j.engine.stages) > 0 || !slices.Equal(j.engine.retired, []string{testRoom}) {
-		t.Errorf("%v; ran %+v, retired %q", err, j.engine.stages, j.engine.retired)
+	if err := j.executor().RunStage(t.Context(), "/no/script", "cleanup_file_variables"); err != nil || len(j.engine.stages) > 0 || !slices.Equal(j.engine.retired, []string{testRoom}) || j.engine.keys[0][31] != 0x1f {
+		t.Errorf("%v; ran %+v, retired %q by %x", err, j.engine.stages, j.engine.retired, j.engine.keys)
 	}
 	j.engine.err = sandbox.ErrNoRoom
 	x := j.executor()
 	if err := x.RunStage(t.Context(), "/no/script", "cleanup_file_variables"); ExitCode(x.Call, err) != 77 {
 		t.Errorf("no room: %v", err)
+	}
+	j.engine.err = nil
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := x.RunStage(ctx, "/no/script", "cleanup_file_variables"); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
 

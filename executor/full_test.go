@@ -155,6 +155,9 @@ func TestReadyToRun(t *testing.T) {
 	if err := ready("build_script", nil); !errors.Is(err, ErrFull) {
 		t.Errorf("a lease to renew: %v", err)
 	}
+	if err := ready("cleanup_file_variables", nil); err != nil {
+		t.Errorf("a lease, and nothing that runs: %v", err)
+	}
 }
 
 // A room whose leases it cannot revoke is left as it was.

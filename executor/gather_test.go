@@ -61,6 +61,10 @@ func TestJobRecord(t *testing.T) {
 	if err := j.audited(log).RunStage(t.Context(), j.script(), "after_script"); !errors.As(err, &failed) {
 		t.Fatal(err)
 	}
+	says("Cleaning up project directory and file based variables")
+	if err := j.audited(log).RunStage(t.Context(), j.script(), "cleanup_file_variables"); err != nil {
+		t.Fatal(err)
+	}
 	j.engine.evidence = sandbox.Evidence{Removed: []sandbox.Item{{Kind: "container", Name: "x"}}}
 	if err := j.audited(log).CleanupStage(t.Context()); err != nil {
 		t.Fatal(err)
@@ -77,11 +81,14 @@ func TestJobRecord(t *testing.T) {
 	for _, s := range job.Stages {
 		stages = append(stages, s.Stage+" "+s.Container+" "+s.Result)
 	}
-	if !slices.Equal(stages, []string{"prepare  ok", "get_sources helper ok", "build_script job ok", "after_script job failed"}) {
+	if !slices.Equal(stages, []string{"prepare  ok", "get_sources helper ok", "build_script job ok", "after_script job failed", "cleanup_file_variables helper ok"}) {
 		t.Errorf("stages %q", stages)
 	}
 	if s := job.Stages[3]; s.Exit == nil || *s.Exit != 3 || !s.OutOfMemory || len(s.Redacted) != 1 || s.Redacted[0].Name != "DATABASE_URL" {
 		t.Errorf("%+v", s)
+	}
+	if s := job.Stages[4]; s.Exit != nil || s.Output.Bytes != 0 {
+		t.Errorf("no script was run: %+v", s)
 	}
 	for i, text := range printed {
 		if out := job.Stages[i+1].Output; out.Bytes != int64(len(text)) {

@@ -114,13 +114,13 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	return stageError{result.ExitCode}
 }
 
-// retire is the runner's last stage. Its script removes single files (those of
-// variables, git's credentials, with FF_ENABLE_JOB_CLEANUP the project), none of
-// them outside the room, which goes as a whole: so nothing is run for it.
+// retire is the runner's last stage. Its script removes files (variables, git's
+// credentials and hooks, with FF_ENABLE_JOB_CLEANUP the project), none of them
+// outside the room, which goes as a whole now: so nothing is run for it.
 func (x *Executor) retire(ctx context.Context, room string, key [32]byte) error {
 	if err := x.Engine.Retire(ctx, room, key); err != nil {
 		return err
 	}
 	x.Log.WithField("stage", contract.StageCleanupFileVariables).Info("the room ends: its files go with it")
-	return nil
+	return ctx.Err()
 }

@@ -39,8 +39,8 @@ type Engine interface {
 	// result is not known.
 	Run(ctx context.Context, stage Stage) (Result, error)
 	// Retire is told that no stage comes any more, by whoever wipes the room
-	// next: what can end by itself begins to. An error means that there is no
-	// such room; all else the wipe finds.
+	// next: what can end by itself begins to. The only error is ErrNoRoom, where
+	// nothing is known of the room; all else the wipe finds.
 	Retire(ctx context.Context, room string, key [32]byte) error
 	// Wipe removes everything of the named room and looks again. A room
 	// that is not there is no error. Images stay, unless the engine was told

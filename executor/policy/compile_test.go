@@ -88,6 +88,7 @@ func TestBadRules(t *testing.T) {
 		`rule r: secrets: an empty glob`:                                 func(r *config.Rule) { r.Secrets = []string{""} },
 		`rule r: images: "a{b" is no glob`:                               func(r *config.Rule) { r.Images = []string{"a{b"} },
 		`rule r: services: "a[" is no glob`:                              func(r *config.Rule) { r.Services = []string{"a["} },
+		`rule r: stages: "cleanup_file_variables" is no stage`:           func(r *config.Rule) { r.Stages = []string{"cleanup_file_variables"} },
 		`rule r: stages: "step_{" is no glob`:                            func(r *config.Rule) { r.Stages = []string{"step_{"} },
 		`rule r: secrets: no secret "SHOP_BD" is configured; did you me`: func(r *config.Rule) { r.Secrets = []string{"SHOP_BD"} },
 		`rule r: secrets: no secret "OTHER_THING" is configured`:         func(r *config.Rule) { r.Secrets = []string{"OTHER_THING"} },

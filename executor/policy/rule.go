@@ -31,13 +31,17 @@ var hardening = []string{"compatible", "hardened", "strict"}
 // known are the names that rules refer to.
 type known struct{ profiles, secrets []string }
 
-// isStage says whether a runner may call a stage, or a rule a service, so.
+// helperStages are those of the runner's own that run something.
+var helperStages = slices.DeleteFunc(slices.Clone(contract.HelperStages), func(name string) bool { return name == contract.StageCleanupFileVariables })
+
+// isStage says whether a runner may call a stage that runs something, or a rule
+// a service, so.
 func isStage(name string) bool {
 	switch name {
 	case "script", contract.StageBuildScript, contract.StageAfterScript:
 		return true
 	}
-	return strings.HasPrefix(name, "step_") || strings.HasPrefix(name, "service:") || slices.Contains(contract.HelperStages, name)
+	return strings.HasPrefix(name, "step_") || strings.HasPrefix(name, "service:") || slices.Contains(helperStages, name)
 }
 
 // rule is one that can decide.
@@ -85,7 +89,7 @@ func compileRule(source config.Rule, k known) (rule, error) {
 	for _, name := range source.Stages {
 		if !glob.IsPattern(name) && !isStage(name) {
 			return rule{}, fmt.Errorf("stages: %s is no stage: use script, after_script, step_NAME, service:ALIAS, or one of the runner's own (%s)%s",
-				shortQuote(name), strings.Join(contract.HelperStages, ", "), didYouMean(name, append([]string{"script", "after_script"}, contract.HelperStages...)))
+				shortQuote(name), strings.Join(helperStages, ", "), didYouMean(name, append([]string{"script", "after_script"}, helperStages...)))
 		}
 	}
 	for _, name := range source.Identity {

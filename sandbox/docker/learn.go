@@ -33,6 +33,7 @@ func (e *Engine) learn(ctx context.Context) error {
 
 // about asks the engine about itself.
 func (e *Engine) about(ctx context.Context) (*learned, error) {
+	e.meet(ctx) // others may ask beside this
 	ctx, cancel := e.short(ctx)
 	defer cancel()
 	info, err := e.api.Info(ctx)

@@ -115,8 +115,8 @@ func (e *Engine) begin(room string) (end func(), err error) {
 	return func() { os.Remove(mark) }, nil
 }
 
-// unheardOf tells whether no room of that name was begun here, or the last one
-// was wiped.
+// unheardOf tells whether no room of that name was begun with this state
+// folder, or the last one was wiped.
 func (e *Engine) unheardOf(room string) bool {
 	dir := e.stateDir(room)
 	if dir == "" || e.checkState() != nil {

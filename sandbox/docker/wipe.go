@@ -37,9 +37,9 @@ func (e *Engine) Wipe(ctx context.Context, room string) (sandbox.Evidence, error
 	return e.wipe(ctx, room, false)
 }
 
-// wipe looks for what networks leave on this machine unless it is known that
-// there were none: the engine has nothing of the room, or of a wired one, and
-// nobody began one of that name.
+// wipe looks for what networks leave on this machine, bridges and rules, unless
+// there were none: the engine has containers that we wired, or it has nothing
+// and nobody began a room of that name.
 func (e *Engine) wipe(ctx context.Context, room string, unheardOf bool) (sandbox.Evidence, error) {
 	var ev sandbox.Evidence
 	if !validName().MatchString(room) { // an empty one would mean every room, one with dots other folders
@@ -49,7 +49,7 @@ func (e *Engine) wipe(ctx context.Context, room string, unheardOf bool) (sandbox
 	if e.halfMade(room) {
 		quiet = quietTime
 	}
-	wired := unheardOf
+	wired, first := unheardOf, true
 	end, seen := time.Now().Add(wipeTime+quiet), time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		found, around, err := e.lookRound(ctx, room, len(ev.Removed) > 0, wired)
@@ -61,8 +61,8 @@ func (e *Engine) wipe(ctx context.Context, room string, unheardOf bool) (sandbox
 		}
 		ev.Removed, ev.Left = append(ev.Removed, around.Removed...), around.Left
 		if items := found.items(); len(items) > 0 {
-			if len(ev.Removed) == 0 {
-				wired = found.wired()
+			if first {
+				wired, first = found.wired(), false
 			}
 			var removed []sandbox.Item
 			removed, ev.Left = e.removeAll(ctx, found)

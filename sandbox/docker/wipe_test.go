@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,8 +48,19 @@ func TestWipeLooksForRules(t *testing.T) {
 	other := []string{"FORWARD", "-i", bridge("another-room"), "-j", "RETURN"}
 	run(append([]string{"iptables", "-A"}, rule...)...)
 	run(append([]string{"iptables", "-A"}, other...)...)
+	if err := e.ownState(); err != nil { // as Make begins
+		t.Fatal(err)
+	}
+	if end, err := e.clear(t.Context(), name); err != nil || exec.Command("iptables", append([]string{"-C"}, rule...)...).Run() != nil {
+		t.Errorf("before a room of a name that nobody has heard of, nobody looks: %v", err)
+	} else {
+		end()
+	}
+	if e.unheardOf(name) {
+		t.Error("it was begun")
+	}
 	ev, err := e.Wipe(t.Context(), name)
-	if err != nil || len(ev.Removed) != 1 || ev.Removed[0] != (sandbox.Item{Kind: "rule", Name: "filter " + strings.Join(rule, " ")}) {
+	if err != nil || !slices.Contains(ev.Removed, sandbox.Item{Kind: "rule", Name: "filter " + strings.Join(rule, " ")}) {
 		t.Errorf("%+v, %v", ev, err)
 	}
 	if exec.Command("iptables", append([]string{"-C"}, rule...)...).Run() == nil {
@@ -56,10 +68,20 @@ func TestWipeLooksForRules(t *testing.T) {
 	}
 	run(append([]string{"iptables", "-D"}, other...)...) // fails where it was removed, too
 
+	end, err := e.begin(name) // and the driver was killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+	run(append([]string{"iptables", "-A"}, rule...)...)
+	if _, err := e.clear(t.Context(), name); err != nil || exec.Command("iptables", append([]string{"-C"}, rule...)...).Run() == nil {
+		t.Errorf("the rule of half a room is still there: %v", err)
+	}
+
 	link := bridge(outerNetwork(name))
 	run("ip", "link", "add", link, "type", "bridge")
 	ev, err = e.Wipe(t.Context(), name)
-	if err != nil || len(ev.Removed) != 1 || ev.Removed[0] != (sandbox.Item{Kind: "interface", Name: link}) {
+	if err != nil || !slices.Contains(ev.Removed, sandbox.Item{Kind: "interface", Name: link}) {
 		t.Errorf("%+v, %v", ev, err)
 	}
 	wiped(t, e, name)

@@ -3,25 +3,31 @@ package main
 import (
 	"os"
 	"os/exec"
-	"syscall"
+	"strconv"
 	"testing"
 )
 
-// TestSameMemory holds a child before its program: it shares its parent's
-// memory then, and no longer when the program runs.
+// TestSameMemory: a thread has the memory of its process by another number, as a
+// child has that does not execute its program yet.
 func TestSameMemory(t *testing.T) {
 	self := os.Getpid()
-	if !sameMemory(self, self) {
-		t.Fatal("a process does not have its own memory")
-	}
-	r, w, err := os.Pipe()
+	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	defer w.Close()
+	thread := self
+	for _, entry := range threads {
+		if id, _ := strconv.Atoi(entry.Name()); id != self {
+			thread = id
+		}
+	}
+	if thread == self {
+		t.Fatal("a Go program has one thread")
+	}
+	if !sameMemory(self, thread) {
+		t.Error("a thread's memory is not its process's")
+	}
 	c := exec.Command("sleep", "60")
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
