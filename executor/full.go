@@ -119,7 +119,7 @@ func (x *Executor) overdue(room string) bool {
 // runIsFull looks for leases to keep alive, and for artifacts to sign for. What
 // it unseals RunStage uses.
 func (x *Executor) runIsFull(stage string) bool {
-	if stage == contract.StageCleanupFileVariables { // runs nothing
+	if contract.RunsNothing(stage) {
 		return false
 	}
 	name, key, err := x.room()

@@ -33,8 +33,8 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	if err := fault.At("run.begun"); err != nil {
 		return err
 	}
-	if stage == contract.StageCleanupFileVariables {
-		return x.retire(ctx, name, key)
+	if contract.RunsNothing(stage) {
+		return x.retire(ctx, name, key, stage)
 	}
 	f, err := os.Open(script)
 	if err != nil {
@@ -114,13 +114,11 @@ func (x *Executor) RunStage(ctx context.Context, script, stage string) (err erro
 	return stageError{result.ExitCode}
 }
 
-// retire is the runner's last stage. Its script removes files (variables, git's
-// credentials and hooks, with FF_ENABLE_JOB_CLEANUP the project), none of them
-// outside the room, which goes as a whole now: so nothing is run for it.
-func (x *Executor) retire(ctx context.Context, room string, key [32]byte) error {
+// retire is the stage that runs nothing: the room begins to end.
+func (x *Executor) retire(ctx context.Context, room string, key [32]byte, stage string) error {
 	if err := x.Engine.Retire(ctx, room, key); err != nil {
 		return err
 	}
-	x.Log.WithField("stage", contract.StageCleanupFileVariables).Info("the room ends: its files go with it")
+	x.Log.WithField("stage", stage).Info("the room ends: its files go with it")
 	return ctx.Err()
 }

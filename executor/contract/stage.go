@@ -43,6 +43,12 @@ var HelperStages = []string{
 	StageArchiveCacheOnFailure, StageUploadArtifactsOnSuccess, StageUploadArtifactsOnFailure, StageCleanupFileVariables,
 }
 
+// RunsNothing tells the stage that a clean room has no use for: the runner's
+// last one, whose script removes files (variables, git's credentials and hooks,
+// with FF_ENABLE_JOB_CLEANUP the project), none of them outside the room, which
+// goes as a whole.
+func RunsNothing(stage string) bool { return stage == StageCleanupFileVariables }
+
 const stepPrefix = "step_"
 
 // maxStage bounds a stage's name, in bytes. Step names are the author's.

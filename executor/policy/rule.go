@@ -32,7 +32,7 @@ var hardening = []string{"compatible", "hardened", "strict"}
 type known struct{ profiles, secrets []string }
 
 // helperStages are those of the runner's own that run something.
-var helperStages = slices.DeleteFunc(slices.Clone(contract.HelperStages), func(name string) bool { return name == contract.StageCleanupFileVariables })
+var helperStages = slices.DeleteFunc(slices.Clone(contract.HelperStages), contract.RunsNothing)
 
 // isStage says whether a runner may call a stage that runs something, or a rule
 // a service, so.
