@@ -100,6 +100,7 @@ func (e *Engine) Close() error { return e.api.Close() }
 
 // meet settles the API's version before requests go out side by side: the
 // client's own way, at the first request, is not made for several at once.
+// Others wait for the first to ask: its ctx is a short one.
 func (e *Engine) meet(ctx context.Context) { e.met.Do(func() { e.api.NegotiateAPIVersion(ctx) }) }
 
 // short bounds one request, so that an engine that hangs is an error and not

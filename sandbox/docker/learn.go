@@ -33,9 +33,9 @@ func (e *Engine) learn(ctx context.Context) error {
 
 // about asks the engine about itself.
 func (e *Engine) about(ctx context.Context) (*learned, error) {
-	e.meet(ctx) // others may ask beside this
 	ctx, cancel := e.short(ctx)
 	defer cancel()
+	e.meet(ctx) // others may ask beside this
 	info, err := e.api.Info(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
