@@ -36,56 +36,57 @@ func TestDamagedState(t *testing.T) {
 		}},
 	}
 	for _, file := range []string{"rooms", "sealed", "stages", "leases"} {
-		how := ways[s.luck.IntN(len(ways))]
-		t.Run(file+" are "+how.name, func(t *testing.T) {
-			s := s.in(t)
-			g := newGate(t)
-			id := s.submit(trap{s, ""}.job(g))
-			s.arrives(g)
-			at := filepath.Join(s.runner.StateDir(), file, fmt.Sprintf("*-%d-*", id))
-			switch file {
-			case "rooms":
-				at = filepath.Join(at, "room.json")
-			case "leases":
-				at = filepath.Join(s.runner.DataDir(), file, fmt.Sprintf("*-%d-*", id))
-			}
-			found, err := filepath.Glob(at)
-			if err != nil || len(found) != 1 {
-				t.Fatalf("%q, %v", found, err)
-			}
-			if err := how.damage(found[0]); err != nil {
-				t.Fatal(err)
-			}
-			words := len(s.runner.Words())
-			g.open()
-			r := s.wait(id)
-			s.driverEnds(id)
-			said := s.runner.Words()[words:]
-			switch file {
-			case "sealed":
-				r.is(t, job.Failed, "runner_system_failure", r.ExitCode)
-				r.inOneLine(t, "unseal secrets: ")
-			case "leases":
-				r.is(t, job.Success, "", 0)
-				if how.name == "half" {
-					break
+		for _, how := range ways {
+			t.Run(file+" are "+how.name, func(t *testing.T) {
+				s := s.in(t)
+				g := newGate(t)
+				id := s.submit(trap{s, ""}.job(g))
+				s.arrives(g)
+				at := filepath.Join(s.runner.StateDir(), file, fmt.Sprintf("*-%d-*", id))
+				switch file {
+				case "rooms":
+					at = filepath.Join(at, "room.json")
+				case "leases":
+					at = filepath.Join(s.runner.DataDir(), file, fmt.Sprintf("*-%d-*", id))
 				}
-				if !strings.Contains(said, "the wipe is not finished") || !strings.Contains(said, found[0]) {
-					t.Errorf("the runner's log says:\n%s", said)
+				found, err := filepath.Glob(at)
+				if err != nil || len(found) != 1 {
+					t.Fatalf("%q, %v", found, err)
 				}
-				// Cleanup has noted that the job is over: reap wipes again, and says so.
-				if out, err := s.tryCleanroom("reap"); err == nil || strings.Count(out, "\ncleanroom: ") != 1 || !strings.Contains(out, found[0]) {
-					t.Errorf("reap says %s", out)
-				}
-				if err := os.RemoveAll(found[0]); err != nil {
+				if err := how.damage(found[0]); err != nil {
 					t.Fatal(err)
 				}
-				_ = os.Remove(filepath.Join(s.runner.StateDir(), "stages", strings.TrimSuffix(filepath.Base(found[0]), ".jsonl"))) // reap leaves it for some minutes
-			default:
-				r.is(t, job.Success, "", 0)
-			}
-			s.cleanroom("reap")
-			s.nothingLeft(id, file != "leases")
-		})
+				words := len(s.runner.Words())
+				g.open()
+				r := s.wait(id)
+				s.driverEnds(id)
+				said := s.runner.Words()[words:]
+				switch file {
+				case "sealed":
+					r.is(t, job.Failed, "runner_system_failure", r.ExitCode)
+					r.inOneLine(t, "unseal secrets: ")
+				case "leases":
+					r.is(t, job.Success, "", 0)
+					if how.name == "half" {
+						break
+					}
+					if !strings.Contains(said, "the wipe is not finished") || !strings.Contains(said, found[0]) {
+						t.Errorf("the runner's log says:\n%s", said)
+					}
+					// Where cleanup could note that the job is over, reap wipes again, and says so first.
+					if out, err := s.tryCleanroom("reap"); err == nil || strings.Count("\n"+out, "\ncleanroom: ") != 1 || !strings.Contains(out, found[0]) {
+						t.Errorf("reap says %s", out)
+					}
+					if err := os.RemoveAll(found[0]); err != nil {
+						t.Fatal(err)
+					}
+					_ = os.Remove(filepath.Join(s.runner.StateDir(), "stages", strings.TrimSuffix(filepath.Base(found[0]), ".jsonl"))) // reap leaves it for some minutes
+				default:
+					r.is(t, job.Success, "", 0)
+				}
+				s.cleanroom("reap")
+				s.nothingLeft(id, file != "leases")
+			})
+		}
 	}
 }
