@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,6 +36,9 @@ type watched struct {
 }
 
 func startWatch(bin string) (*watch, error) {
+	if self := os.Getpid(); !sameMemory(self, self) {
+		return nil, errors.New("this kernel tells not who shares memory (kcmp(2)), and some would be counted twice: measure usage on one with CONFIG_KCMP, as root")
+	}
 	w := &watch{stop: make(chan struct{}), ended: make(chan watched)}
 	files, err := filepath.Glob(filepath.Join(bin, "*"))
 	if err != nil {
