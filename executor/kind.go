@@ -171,7 +171,8 @@ func (x *Executor) wanted(job *contract.Job) {
 }
 
 // Refills tells whether a room ought to be made in the place of the job's, which
-// is a process of its own to do.
+// is a process of its own to do. The job has its room until now, however long it
+// took: whoever makes another counts from here.
 func (x *Executor) Refills() bool {
 	if x.Config.Pool.Size == 0 {
 		return false
@@ -181,5 +182,13 @@ func (x *Executor) Refills() bool {
 		return false
 	}
 	p, w, ok := x.wants(job)
-	return ok && p.Wished(w.Key) && p.Count(w.Key, fault.Now().Add(w.Timeout+deadlineGrace)) < x.Config.Pool.Size
+	if !ok || !p.Wished(w.Key) {
+		return false
+	}
+	if err := p.Want(w); err != nil {
+		x.Log.WithError(err).Warn("no room is made ahead of the next such job")
+		return false
+	}
+	now := fault.Now()
+	return p.Count(w.Key, now.Add(-x.Config.Pool.Age), now.Add(w.Timeout+deadlineGrace)) < x.Config.Pool.Size
 }

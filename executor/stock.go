@@ -52,8 +52,10 @@ func (s *Stocker) Fill(ctx context.Context, admin bool) error {
 			return err
 		}
 		before := s.latest()
-		err = errors.Join(s.Sweep(ctx), s.fill(ctx, admin), lock.Unlock())
-		if err != nil || ctx.Err() != nil || !s.latest().After(before) {
+		swept := s.Sweep(ctx)
+		more, err := s.fill(ctx, admin)
+		err = errors.Join(swept, err, lock.Unlock())
+		if err != nil || ctx.Err() != nil || !more && !s.latest().After(before) {
 			return oneLine([]error{err})
 		}
 	}
@@ -61,7 +63,7 @@ func (s *Stocker) Fill(ctx context.Context, admin bool) error {
 
 // latest is when a job last had a room.
 func (s *Stocker) latest() (at time.Time) {
-	if all, _ := s.books().Wishes(time.Time{}); len(all) > 0 {
+	if all, _ := s.books().Wishes(); len(all) > 0 {
 		at = all[0].At
 	}
 	return at
@@ -75,7 +77,7 @@ func (s *Stocker) wishes(all bool) (found []pool.Wish, err error) {
 	if err != nil {
 		return nil, err
 	}
-	known, err := p.Wishes(fault.Now().Add(-s.Config.Pool.Age))
+	known, err := p.Wishes()
 	if err != nil {
 		return nil, err
 	}
@@ -92,34 +94,36 @@ func (s *Stocker) wishes(all bool) (found []pool.Wish, err error) {
 			wanted = append(wanted, pool.Wish{Kind: pool.Kind{Image: image, Helper: helper, Profile: s.Config.Profile}})
 		}
 	}
-	for _, w := range append(wanted, known...) {
+	since := fault.Now().Add(-s.Config.Pool.Age)
+	for n, w := range append(wanted, known...) {
 		if w.Key, err = keyOf(s.Config, s.Version, id, w.Kind); err != nil {
 			return nil, err
 		}
 		i := slices.IndexFunc(found, func(o pool.Wish) bool { return o.Key == w.Key })
 		switch {
-		case i < 0:
+		case i < 0 && (n < len(wanted) || !w.At.Before(since)):
 			found = append(found, w)
-		case found[i].At.IsZero(): // an admin's, of which jobs tell more
+		case i >= 0 && found[i].At.IsZero(): // an admin's, of which the books tell more
 			found[i] = w
 		}
 	}
 	return found, nil
 }
 
-// fill makes what is missing, as far as there is place.
-func (s *Stocker) fill(ctx context.Context, pull bool) error {
+// fill makes what is missing, as far as there is place. more: a kind was measured
+// for the first time, and there may be place for more.
+func (s *Stocker) fill(ctx context.Context, pull bool) (more bool, err error) {
 	if s.Config.Pool.Size == 0 {
-		return nil
+		return false, nil
 	}
 	p := s.books()
 	wishes, err := s.wishes(pull)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ready, err := p.Ready()
 	if err != nil {
-		return err
+		return false, err
 	}
 	place := places(wishes, s.Config.Pool, s.Config.Sizes().Pool)
 	var failed []error
@@ -137,7 +141,7 @@ func (s *Stocker) fill(ctx context.Context, pull bool) error {
 		}
 		for range max(0, place[w.Key]) {
 			if ctx.Err() != nil {
-				return errors.Join(append(failed, ctx.Err())...)
+				return false, errors.Join(append(failed, ctx.Err())...)
 			}
 			room, err := s.one(ctx, w, pull)
 			if err != nil {
@@ -146,10 +150,11 @@ func (s *Stocker) fill(ctx context.Context, pull bool) error {
 			}
 			if w.Memory == 0 {
 				w.Memory = s.measure(ctx, w, room)
+				more = more || w.Memory > 0
 			}
 		}
 	}
-	return errors.Join(failed...)
+	return more, errors.Join(failed...)
 }
 
 // places are how many rooms of each kind may wait, by its key, where all may hold
@@ -165,11 +170,8 @@ func places(wishes []pool.Wish, c config.Pool, memory int64) map[string]int {
 	return place
 }
 
-// note changes what is known of a kind; of what no job had yet nothing is kept.
+// note changes what is known of a kind.
 func (s *Stocker) note(w pool.Wish, change func(*pool.Wish)) error {
-	if w.At.IsZero() {
-		return nil
-	}
 	change(&w)
 	return s.books().Want(w)
 }

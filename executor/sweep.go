@@ -57,11 +57,13 @@ func (s *Stocker) stale(ctx context.Context, e pool.Entry, rooms []sandbox.RoomI
 		return "there is no pool any more"
 	case e.Print == "":
 		return "nobody can tell what it is"
-	case fault.Now().Sub(e.Made).Abs() > s.Config.Pool.Age:
+	case e.Made.After(fault.Now()):
+		return "the clock was set back since it was made"
+	case fault.Now().Sub(e.Made) > s.Config.Pool.Age:
 		return "it has waited for pool.age"
 	case err != nil || key != e.Key:
 		return "the configuration, the rules or this program are others"
-	case !slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == e.Room && r.Running }):
+	case !slices.ContainsFunc(rooms, func(r sandbox.RoomInfo) bool { return r.Name == e.Room && r.Running && !r.Stopped }):
 		return "it does not run"
 	}
 	switch fits, err := s.Engine.Fits(ctx, s.spec(e, id, false), e.Print); {

@@ -243,6 +243,7 @@ type RoomInfo struct {
 	Deadline time.Time         // zero: no label tells one
 	Created  time.Time
 	Running  bool // one of its containers does
+	Stopped  bool // one of its containers does not
 }
 
 // Usage is what a room uses at one moment, all its containers together.

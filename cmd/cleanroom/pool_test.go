@@ -8,11 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"cleanroom/executor/pool"
 )
 
 // poolHost has a pool. Whatever a test does with it, at its end nothing of a
@@ -191,6 +194,79 @@ func (d *driven) ends() error {
 }
 
 const busybox = "cleanroom/busybox"
+
+// ready are the rooms that wait for jobs of the host's user, when there are n of
+// them beside those that are known.
+func (h *poolHost) ready(n int, known ...string) (rooms []string) {
+	h.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		rooms = nil
+		found, _ := filepath.Glob(filepath.Join(h.state(), "pool", "ready", "*"))
+		for _, path := range found {
+			var e pool.Entry
+			text, err := os.ReadFile(path)
+			if err == nil && json.Unmarshal(text, &e) == nil && e.Kind.User == h.user && !slices.Contains(known, e.Room) {
+				rooms = append(rooms, e.Room)
+			}
+		}
+		if len(rooms) == n {
+			return rooms
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("%q wait, and not %d", rooms, n)
+		}
+	}
+}
+
+// TestPoolComesBack: rooms are made again after a pool that nobody used for longer
+// than its age, after a job that took longer than that, and for a room that died.
+func TestPoolComesBack(t *testing.T) {
+	h := newPoolHost(t, "size = 1\nage = \"8s\"\n")
+	h.user = "1000" // a kind that no admin wants
+	job := func(long time.Duration) {
+		t.Helper()
+		d, err := h.arrive("", busybox, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.goes(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(long)
+		if err := d.ends(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const long = 9 * time.Second
+	job(0)
+	idle := h.ready(1)
+	time.Sleep(long)
+	job(0)
+	h.ready(1, idle...)
+
+	h.must("pool", "drain")
+	job(long)
+	h.ready(1)
+
+	h.pool("size = 1\n")
+	h.must("pool", "fill")
+	dead := h.ready(1)[0]
+	if out, err := exec.Command("docker", "kill", dead+"-job").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out := h.must("reap"); !strings.Contains(out, dead+": removed") || !strings.Contains(out, "it does not run") {
+		t.Errorf("reap says %s", out)
+	}
+	h.ready(0)
+}
+
+// TestPoolMeasures: how much a room holds is measured for the admin's kinds, too,
+// and by it as many wait as there is memory for.
+func TestPoolMeasures(t *testing.T) {
+	h := newPoolHost(t, "size = 3\nmemory = \"100m\"\n") // of which one that is not measured takes most
+	h.must("pool", "fill")
+	h.ready(3)
+}
 
 // TestPoolStress: 50 processes claim while the pool is filled, drained and reaped
 // and its rooms expire, on the real engine: for 25 s, and on a slow machine until

@@ -231,20 +231,25 @@ func (p Pool) Ready() ([]Entry, error) {
 	return all, err
 }
 
-// Count is how many rooms of a key wait that have until for their deadline, or
-// later.
-func (p Pool) Count(key string, until time.Time) (n int) {
+// For tells whether a job of a key may have the room: it was made after since,
+// and has until for its deadline or later.
+func (e Entry) For(key string, since, until time.Time) bool {
+	return e.Key == key && e.Print != "" && !e.Made.Before(since) && !e.Until.Before(until) &&
+		!e.Made.After(fault.Now()) // by a clock that was set back, and nobody knows how old it is
+}
+
+// Count is how many rooms a job of a key could claim.
+func (p Pool) Count(key string, since, until time.Time) (n int) {
 	all, _ := p.Ready()
 	for _, e := range all {
-		if e.Key == key && !e.Until.Before(until) {
+		if e.For(key, since, until) {
 			n++
 		}
 	}
 	return n
 }
 
-// Claim makes a room the claimant's: one that waits under the key, was made
-// after since, and has until for its deadline or later. ok: c.Room names it.
+// Claim makes a room that is for such a job the claimant's. ok: c.Room names it.
 // Whatever happens to the claimant, its name is on the books before the room is
 // off the list.
 func (p Pool) Claim(key string, since, until time.Time, c *Claimant) (ok bool, err error) {
@@ -253,8 +258,8 @@ func (p Pool) Claim(key string, since, until time.Time, c *Claimant) (ok bool, e
 		return false, err
 	}
 	for _, e := range all {
-		if e.Key != key || e.Print == "" || e.Made.Before(since) || e.Until.Before(until) || e.Made.After(fault.Now()) {
-			continue // the last: by a clock that was set back, and nobody knows how old it is
+		if !e.For(key, since, until) {
+			continue
 		}
 		if ok, err := p.claim(e, c); ok || err != nil {
 			return ok, err

@@ -18,7 +18,7 @@ func made(t *testing.T, p Pool, key string) Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Count(key, time.Time{}) > 0 {
+	if p.Count(key, time.Time{}, time.Time{}) > 0 {
 		t.Fatal("a room that is being made waits")
 	}
 	if ok, err := f.Done("print"); !ok || err != nil {
@@ -47,7 +47,7 @@ func TestClaim(t *testing.T) {
 			return p.Claim(crowdKey, now.Add(-time.Hour), now.Add(2*time.Hour), ClaimFor(1, ""))
 		},
 	} {
-		if ok, err := claim(); ok || err != nil || p.Count(crowdKey, now) != 1 {
+		if ok, err := claim(); ok || err != nil || p.Count(crowdKey, now.Add(-time.Hour), now) != 1 {
 			t.Errorf("%s: %t, %v", why, ok, err)
 		}
 	}
@@ -86,6 +86,53 @@ func TestClaim(t *testing.T) {
 	}
 	if known, _ := p.Known(e.Room); known {
 		t.Error("still on the books")
+	}
+}
+
+// TestFor: only a room that a job could claim counts.
+func TestFor(t *testing.T) {
+	now := time.Now()
+	since, until := now.Add(-time.Hour), now.Add(time.Hour)
+	e := Entry{Key: crowdKey, Print: "print", Made: since, Until: until}
+	if !e.For(crowdKey, since, until) {
+		t.Error("the very room")
+	}
+	for why, change := range map[string]func(*Entry){
+		"another key":       func(e *Entry) { e.Key = "other" },
+		"unknown":           func(e *Entry) { e.Print = "" },
+		"too old":           func(e *Entry) { e.Made = since.Add(-1) },
+		"ends too early":    func(e *Entry) { e.Until = until.Add(-1) },
+		"a clock, set back": func(e *Entry) { e.Made = now.Add(time.Minute) },
+	} {
+		other := e
+		if change(&other); other.For(crowdKey, since, until) {
+			t.Error(why)
+		}
+	}
+}
+
+// TestWant: what is known of a kind is kept when a job has it again, and its time
+// does not go back.
+func TestWant(t *testing.T) {
+	p, now := Of(t.TempDir()), time.Now().Round(0)
+	for _, w := range []Wish{{Memory: 5}, {At: now, Timeout: time.Hour}, {At: now.Add(-time.Hour)}, {Timeout: time.Minute, Failed: now}} {
+		w.Key = crowdKey
+		if err := p.Want(w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := p.Wishes()
+	if err != nil || len(all) != 1 || !all[0].At.Equal(now) || all[0].Memory != 5 || all[0].Timeout != time.Hour || !all[0].Failed.Equal(now) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for n := range maxWishes {
+		if err := p.Want(Wish{Key: fmt.Sprintf("%032x", n), At: now.Add(time.Duration(n+1) * time.Second)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err = p.Wishes()
+	if err != nil || len(all) != maxWishes || !all[0].At.After(all[1].At) || p.Wished(crowdKey) {
+		t.Errorf("%d, %v: the oldest is not forgotten", len(all), err)
 	}
 }
 
@@ -142,7 +189,7 @@ func TestWithdrawnWhileMade(t *testing.T) {
 	if err := p.Withdraw(f.Room); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := f.Done("print"); ok || err != nil || p.Count(crowdKey, time.Time{}) > 0 {
+	if ok, err := f.Done("print"); ok || err != nil || p.Count(crowdKey, time.Time{}, time.Time{}) > 0 {
 		t.Errorf("%t, %v", ok, err)
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"cleanroom/executor/secret/hostkey/durable"
 )
 
-// Wish is a kind of room that a job had.
+// Wish is a kind of room that a job had, or that an admin wants.
 type Wish struct {
 	Key    string    `json:"key"`
 	Kind   Kind      `json:"kind"`
-	At     time.Time `json:"at"`               // of the latest job
+	At     time.Time `json:"at"`               // when the latest job had it; zero: none did, yet
 	Memory int64     `json:"memory,omitempty"` // bytes that a room of it was seen to hold; 0: not measured
 	// Timeout is the longest that one of its jobs had.
 	Timeout time.Duration `json:"timeout,omitempty"`
@@ -27,13 +27,16 @@ type Wish struct {
 // maxWishes bounds how many kinds are kept: images are the jobs' to name.
 const maxWishes = 64
 
-// Want notes that a job had such a room.
+// Want notes such a room.
 func (p Pool) Want(w Wish) error {
 	if err := p.open(); err != nil {
 		return err
 	}
 	var before Wish
 	if read(p.path(wanted, w.Key), &before) == nil {
+		if w.At.Before(before.At) {
+			w.At = before.At
+		}
 		w.Memory, w.Timeout = cmp.Or(w.Memory, before.Memory), max(w.Timeout, before.Timeout)
 		if w.Failed.IsZero() {
 			w.Failed = before.Failed
@@ -55,13 +58,13 @@ func (p Pool) Wished(key string) bool {
 	return err == nil
 }
 
-// Wishes since a time, latest first; older ones are forgotten.
-func (p Pool) Wishes(since time.Time) ([]Wish, error) {
+// Wishes are the latest, latest first; older ones are forgotten.
+func (p Pool) Wishes() ([]Wish, error) {
 	files, err := p.list(wanted)
 	var all []Wish
 	for _, file := range files {
 		var w Wish
-		if err := read(p.path(wanted, file), &w); err == nil && w.Key == file && !w.At.Before(since) {
+		if err := read(p.path(wanted, file), &w); err == nil && w.Key == file {
 			all = append(all, w)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			_ = os.Remove(p.path(wanted, file))

@@ -287,6 +287,8 @@ func (e *Engine) Rooms(ctx context.Context) ([]sandbox.RoomInfo, error) {
 		add(c.Labels, time.Unix(c.Created, 0))
 		if c.State != container.StateExited && c.State != container.StateDead && c.State != container.StateCreated {
 			rooms[c.Labels[labelRoom]].Running = true
+		} else {
+			rooms[c.Labels[labelRoom]].Stopped = true
 		}
 	}
 	for _, n := range all.networks {
