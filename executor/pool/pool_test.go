@@ -115,7 +115,7 @@ func TestFor(t *testing.T) {
 // does not go back.
 func TestWant(t *testing.T) {
 	p, now := Of(t.TempDir()), time.Now().Round(0)
-	for _, w := range []Wish{{Memory: 5}, {At: now, Timeout: time.Hour}, {At: now.Add(-time.Hour)}, {Timeout: time.Minute, Failed: now}} {
+	for _, w := range []Wish{{Memory: 5}, {At: now, Timeout: time.Hour}, {At: now.Add(-time.Hour)}, {Timeout: time.Minute, Failed: now}, {At: now.Add(time.Hour)}, {At: now}} {
 		w.Key = crowdKey
 		if err := p.Want(w); err != nil {
 			t.Fatal(err)

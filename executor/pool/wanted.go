@@ -34,7 +34,7 @@ func (p Pool) Want(w Wish) error {
 	}
 	var before Wish
 	if read(p.path(wanted, w.Key), &before) == nil {
-		if w.At.Before(before.At) {
+		if w.At.Before(before.At) && !before.At.After(time.Now()) { // else a clock was set back
 			w.At = before.At
 		}
 		w.Memory, w.Timeout = cmp.Or(w.Memory, before.Memory), max(w.Timeout, before.Timeout)
