@@ -106,6 +106,13 @@ func (x *Executor) wants(job *contract.Job) (p pool.Pool, w pool.Wish, ok bool) 
 	return p, w, true
 }
 
+// span is since when a room may wait that the job gets, and until when it has to
+// last.
+func (x *Executor) span(w pool.Wish) (since, until time.Time) {
+	now := fault.Now()
+	return now.Add(-x.Config.Pool.Age), now.Add(w.Timeout + deadlineGrace)
+}
+
 // claim takes a room that waits for such a job, and gives its name; or none, and
 // then the job gets one that is made for it.
 func (x *Executor) claim(job *contract.Job) (room string) {
@@ -113,8 +120,9 @@ func (x *Executor) claim(job *contract.Job) (room string) {
 	if !ok {
 		return ""
 	}
-	mine, now := pool.ClaimFor(job.ID, x.Config.DataDir), fault.Now()
-	ok, err := p.Claim(w.Key, now.Add(-x.Config.Pool.Age), now.Add(w.Timeout+deadlineGrace), mine)
+	mine := pool.ClaimFor(job.ID, x.Config.DataDir)
+	since, until := x.span(w)
+	ok, err := p.Claim(w.Key, since, until, mine)
 	if err != nil {
 		x.Log.WithError(err).Warn("no room of the pool's")
 	}
@@ -164,10 +172,17 @@ func (x *Executor) held(name string, job *contract.Job) (*pool.Held, error) {
 // wanted notes the kind of a room that the job has got.
 func (x *Executor) wanted(job *contract.Job) {
 	if p, w, ok := x.wants(job); ok {
-		if err := p.Want(w); err != nil {
-			x.Log.WithError(err).Warn("no room is made ahead of the next such job")
-		}
+		x.wish(p, w)
 	}
+}
+
+// wish has rooms of a kind wait, or says why none will.
+func (x *Executor) wish(p pool.Pool, w pool.Wish) bool {
+	err := p.Want(w)
+	if err != nil {
+		x.Log.WithError(err).Warn("no room is made ahead of the next such job")
+	}
+	return err == nil
 }
 
 // Refills tells whether a room ought to be made in the place of the job's, which
@@ -182,13 +197,9 @@ func (x *Executor) Refills() bool {
 		return false
 	}
 	p, w, ok := x.wants(job)
-	if !ok || !p.Wished(w.Key) {
+	if !ok || !p.Wished(w.Key) || !x.wish(p, w) {
 		return false
 	}
-	if err := p.Want(w); err != nil {
-		x.Log.WithError(err).Warn("no room is made ahead of the next such job")
-		return false
-	}
-	now := fault.Now()
-	return p.Count(w.Key, now.Add(-x.Config.Pool.Age), now.Add(w.Timeout+deadlineGrace)) < x.Config.Pool.Size
+	since, until := x.span(w)
+	return p.Count(w.Key, since, until) < x.Config.Pool.Size
 }

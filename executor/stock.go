@@ -145,7 +145,8 @@ func (s *Stocker) fill(ctx context.Context, pull bool) (more bool, err error) {
 			}
 			room, err := s.one(ctx, w, pull)
 			if err != nil {
-				failed = append(failed, fmt.Errorf("image %s: %w", w.Kind.Image, err), s.note(w, func(w *pool.Wish) { w.Failed = time.Now() }))
+				w.Failed = time.Now()
+				failed = append(failed, fmt.Errorf("image %s: %w", w.Kind.Image, err), p.Want(w))
 				break
 			}
 			if w.Memory == 0 {
@@ -168,12 +169,6 @@ func places(wishes []pool.Wish, c config.Pool, memory int64) map[string]int {
 		place[w.Key], left, memory = n, left-n, memory-int64(n)*each
 	}
 	return place
-}
-
-// note changes what is known of a kind.
-func (s *Stocker) note(w pool.Wish, change func(*pool.Wish)) error {
-	change(&w)
-	return s.books().Want(w)
 }
 
 func (s *Stocker) one(ctx context.Context, w pool.Wish, pull bool) (room string, err error) {
@@ -226,7 +221,7 @@ func (s *Stocker) measure(ctx context.Context, w pool.Wish, room string) int64 {
 	usage, err := s.Engine.Usage(ctx)
 	if u := usage[room]; err == nil && u.Known && u.Memory > 0 {
 		w.Memory = u.Memory
-		err = s.note(w, func(*pool.Wish) {})
+		err = s.books().Want(w)
 	}
 	if err != nil {
 		s.Log.WithError(err).Warn("pool: what a room holds is not known")

@@ -27,7 +27,7 @@ type Wish struct {
 // maxWishes bounds how many kinds are kept: images are the jobs' to name.
 const maxWishes = 64
 
-// Want notes such a room.
+// Want notes that such rooms are to wait, and what is known of them.
 func (p Pool) Want(w Wish) error {
 	if err := p.open(); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (p Pool) Want(w Wish) error {
 	return nil
 }
 
-// Wished tells whether a job had such a room.
+// Wished tells whether such rooms are to wait.
 func (p Pool) Wished(key string) bool {
 	_, err := os.Lstat(p.path(wanted, key))
 	return err == nil
